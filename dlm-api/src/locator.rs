@@ -1,0 +1,125 @@
+//! [`Locator`]: where something is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use url::Url;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What stands in for the value of a query parameter in anything a person or a log may see.
+const HIDDEN: &str = "***";
+
+/// Where something is: a URL whose scheme says which [`Protocol`](crate::Protocol) understands it.
+///
+/// `Display` and `Debug` never show its secrets; [`url`](Self::url) has them.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Locator(Url);
+
+impl Locator {
+    /// The whole URL, with its secrets.
+    pub fn url(&self) -> &Url {
+        &self.0
+    }
+
+    /// The scheme, in lower case.
+    pub fn scheme(&self) -> &str {
+        self.0.scheme()
+    }
+
+    /// The file name that the last segment of the path suggests, percent-decoded as UTF-8; `None` where there is none.
+    /// It is not made safe: [`EntryPath`](crate::EntryPath) does that.
+    pub fn file_name(&self) -> Option<String> {
+        let last = self.0.path_segments()?.next_back()?;
+        let name = percent_decode(last);
+        (!name.is_empty()).then_some(name)
+    }
+}
+
+/// The URL without its secrets: no user info, no fragment, and query values replaced.
+pub fn redact(url: &Url) -> String {
+    let mut url = url.clone();
+    // Both fail only for URLs that can't have user info, and those have none.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_fragment(None);
+    if let Some(query) = url.query() {
+        let hidden: Vec<String> = query
+            .split('&')
+            .map(|pair| match pair.split_once('=') {
+                Some((key, _)) => format!("{key}={HIDDEN}"),
+                None => HIDDEN.to_owned(),
+            })
+            .collect();
+        url.set_query(Some(&hidden.join("&")));
+    }
+    url.into()
+}
+
+fn percent_decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let hex = |at: usize| bytes.get(at).and_then(|b| char::from(*b).to_digit(16));
+        match (bytes[i], hex(i + 1), hex(i + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                let byte = (high * 16 + low) as u8;
+                out.push(byte);
+                i += 3;
+            }
+            _ => {
+                out.push(bytes[i]);
+                i += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+impl FromStr for Locator {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Url::parse(text).map(Self).map_err(|e| Error::new(ErrorKind::InvalidInput, "not a URL").with("reason", e))
+    }
+}
+
+impl From<Url> for Locator {
+    fn from(url: Url) -> Self {
+        Self(url)
+    }
+}
+
+impl fmt::Display for Locator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&redact(&self.0))
+    }
+}
+
+impl fmt::Debug for Locator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Locator({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_name_is_the_decoded_last_segment() {
+        let name = |s: &str| s.parse::<Locator>().unwrap().file_name();
+        assert_eq!(name("http://h/a/b%20c.iso?x=1#f").as_deref(), Some("b c.iso"));
+        assert_eq!(name("http://h/a/%zz%+4%4").as_deref(), Some("%zz%+4%4"));
+        assert_eq!(name("http://h/").as_deref(), None);
+        assert_eq!(name("magnet:?xt=urn:btih:00").as_deref(), None);
+    }
+
+    #[test]
+    fn secrets_are_hidden() {
+        let locator: Locator = "https://u:p@h/f?sig=SECRET&flag#frag".parse().unwrap();
+        assert_eq!(locator.to_string(), "https://h/f?sig=***&***");
+        assert_eq!(format!("{locator:?}"), "Locator(https://h/f?sig=***&***)");
+    }
+}

@@ -1,0 +1,148 @@
+//! [`Sink`]: where the bytes go.
+
+use std::fmt::Debug;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::path::EntryPath;
+use crate::span::{EntryId, Span};
+
+/// Where the bytes of a download go: files, memory, a pipe, a bucket.
+///
+/// The pipeline calls [`prepare`](Self::prepare) before anything else for an entry, and then any number of writes,
+/// reads and syncs at once, for different spans. A write whose future is dropped before it is done is carried on by the
+/// pipeline, so an implementation doesn't have to think of that.
+#[async_trait]
+pub trait Sink: Debug + Send + Sync + 'static {
+    /// What this sink can do. Always the same answer.
+    fn info(&self) -> SinkInfo;
+
+    /// Makes ready for an entry, and says what an earlier run left. Called again when the length or the path becomes
+    /// known later; by then nothing was written under the old path. Space is preallocated where that is possible, so
+    /// that a full disk is found before the first byte ([`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace)).
+    async fn prepare(&self, entry: &Entry) -> Result<Prepared>;
+
+    /// Writes `data`, chunk after chunk, at `offset`. A sink without random access is given every byte in order.
+    async fn write(&self, entry: EntryId, offset: u64, data: Vec<Bytes>) -> Result<()>;
+
+    /// The bytes of `span`, which were written before. Also after [`finish`](Self::finish): a swarm is seeded from here.
+    async fn read(&self, span: &Span) -> Result<Bytes>;
+
+    /// Returns when all that was written to the entry before the call is on stable storage. After an error nothing that
+    /// was written since the last good sync may be counted on, and a second call proves nothing.
+    async fn sync(&self, entry: EntryId) -> Result<()>;
+
+    /// Forgets the entry's bytes: the content is another one.
+    async fn reset(&self, entry: EntryId) -> Result<()>;
+
+    /// Everything is written and verified: the entry gets its final name. Syncs what needs it. Calling it again is harmless.
+    async fn finish(&self, entry: &Entry) -> Result<()>;
+
+    /// Given up for good: leaves nothing behind, but never takes away what [`finish`](Self::finish) made final.
+    async fn abort(&self) -> Result<()>;
+}
+
+/// What a sink can do.
+#[non_exhaustive]
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct SinkInfo {
+    /// Whether writes may come in any order. If not, they come in order, from 0, without a gap.
+    pub random_access: bool,
+    /// Whether [`Sink::read`] works.
+    pub readable: bool,
+    /// The unit in which the sink stores (an S3 part), in bytes.
+    pub part_size: Option<u64>,
+    /// How far ahead of the first missing byte a sink without random access lets bytes arrive, in bytes: they wait in memory.
+    pub window: Option<u64>,
+}
+
+impl SinkInfo {
+    /// A sink that takes bytes in any order and gives them back.
+    pub const fn random_access() -> Self {
+        Self { random_access: true, readable: true, part_size: None, window: None }
+    }
+
+    /// A sink that takes bytes in order only; up to `window` bytes wait in memory for their turn.
+    pub const fn sequential(window: u64) -> Self {
+        Self { random_access: false, readable: false, part_size: None, window: Some(window) }
+    }
+}
+
+/// What a sink is told about an entry.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Its number.
+    pub id: EntryId,
+    /// Where it goes, relative to the sink's root.
+    pub path: EntryPath,
+    /// Its length in bytes, once it is known.
+    pub len: Option<u64>,
+    /// When the content was last changed, where a source said so and the caller wants it kept.
+    pub modified: Option<SystemTime>,
+}
+
+impl Entry {
+    /// An entry of which only the path is known.
+    pub fn new(id: EntryId, path: EntryPath) -> Self {
+        Self { id, path, len: None, modified: None }
+    }
+
+    /// Sets the length in bytes.
+    #[must_use]
+    pub fn with_len(mut self, len: u64) -> Self {
+        self.len = Some(len);
+        self
+    }
+
+    /// Sets when the content was last changed.
+    #[must_use]
+    pub fn with_modified(mut self, modified: SystemTime) -> Self {
+        self.modified = Some(modified);
+        self
+    }
+}
+
+/// What [`Sink::prepare`] found.
+#[non_exhaustive]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Prepared {
+    /// The spans that may hold bytes of an earlier run. Only a checkpoint says which of them do.
+    pub existing: Vec<Span>,
+    /// What tells this file from another one of the same name, for a checkpoint to be bound to.
+    pub stamp: Option<Stamp>,
+}
+
+impl Prepared {
+    /// Nothing was there before.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Sets the spans that may hold bytes of an earlier run.
+    #[must_use]
+    pub fn with_existing(mut self, existing: Vec<Span>) -> Self {
+        self.existing = existing;
+        self
+    }
+
+    /// Sets what tells this file from another one.
+    #[must_use]
+    pub fn with_stamp(mut self, stamp: Stamp) -> Self {
+        self.stamp = Some(stamp);
+        self
+    }
+}
+
+/// What tells one file from another one of the same name.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Stamp {
+    /// The device that the file is on.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+}
