@@ -4,6 +4,8 @@ mod digest;
 mod error;
 mod event;
 mod fact;
+#[cfg(feature = "engine")]
+mod folder;
 mod locator;
 mod path;
 mod protocol;
@@ -21,7 +23,9 @@ pub use locator::{Locator, redact};
 pub use path::EntryPath;
 pub use protocol::{Listed, Protocol, Registry, Resolved};
 pub use ranged::{Opened, RangeRequest, RangeSource, Ranges};
-pub use sink::{Entry, Prepared, Sink, SinkInfo, Stamp};
+pub use sink::{Entry, MemorySink, Prepared, Reorder, Sink, SinkInfo, Stamp, TooFar, WriterSink};
+#[cfg(feature = "engine")]
+pub use sink::{FileOptions, FileSink, OnExists};
 pub use source::Source;
 pub use span::{EntryId, LeaseId, OPEN_END, SourceId, Span};
 pub use transfer::Transfer;
