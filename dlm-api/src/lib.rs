@@ -1,5 +1,7 @@
 //! The core of dlm.
 
+#[cfg(feature = "engine")]
+mod checkpoint;
 mod digest;
 mod error;
 mod event;
@@ -15,6 +17,14 @@ mod source;
 mod span;
 mod transfer;
 
+#[cfg(feature = "engine")]
+pub use checkpoint::{
+    Believed, CheckpointStore, EntryRecord, FileCheckpoint, Generation, Loaded, MemoryCheckpoint, Record, SourceRecord,
+    source_key,
+};
+#[cfg(feature = "engine")]
+#[doc(hidden)]
+pub use checkpoint::{Binding, decode_log};
 pub use digest::{Algorithm, Digest, HashFunction, Hasher};
 pub use error::{Error, ErrorKind, Result, Retry, Scope};
 pub use event::{EntryReport, Event, Progress, Report, SourceReport, State, Verification};

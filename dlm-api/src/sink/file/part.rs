@@ -139,8 +139,10 @@ impl Part {
         // Also where the size is right: what was preallocated beyond it is given back.
         self.file.set_len(len).map_err(|e| self.failed("cannot set the length", e))?;
         if let Some(modified) = modified {
-            let times = FileTimes::new().set_modified(modified);
-            self.file.set_times(times).map_err(|e| self.failed("cannot set the time", e))?;
+            // A complete file with another date is better than none: some file systems keep no times, or refuse some.
+            if let Err(e) = self.file.set_times(FileTimes::new().set_modified(modified)) {
+                tracing::debug!(path = %self.location().display(), error = %e, "the time of the file was not set");
+            }
         }
         // Not just the data: the length and the time are part of what is finished.
         self.sync_by(File::sync_all)
