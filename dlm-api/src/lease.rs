@@ -90,7 +90,9 @@ impl Lease {
             return Err(shared.disagreement(self.transfer.source(), other, &Span::new(entry, offset..end)));
         }
         if self.prepared != Some(entry) {
-            shared.prepare(entry).await?;
+            if shared.prepare(entry).await?.prepared.skip {
+                return Err(Error::new(ErrorKind::Cancelled, "the file is there already and is left as it is"));
+            }
             self.prepared = Some(entry);
         }
         let (mut at, mut last) = (offset, false);

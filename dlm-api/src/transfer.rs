@@ -20,7 +20,7 @@ use crate::lease::Lease;
 use crate::ledger::{NotNow, Voice};
 use crate::origin::Permit;
 use crate::path::EntryPath;
-use crate::pipeline::{READ_BACK, Setup, Shared, now};
+use crate::pipeline::{READ_BACK, Setup, Shared, Spawner, now};
 use crate::ranged::RangedConfig;
 use crate::scheduler::{Ask, Scheduler, Want};
 use crate::sink::Sink;
@@ -240,12 +240,7 @@ impl Transfer {
     /// Runs a future where connections run: on the engine's own threads, or, without an engine, on the caller's runtime.
     /// It ends when the answer is dropped.
     pub fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Task<T> {
-        let (send, receive) = oneshot::channel();
-        let run = async move {
-            // Nobody may be waiting for it any more.
-            let _ = send.send(future.await);
-        };
-        Task { abort: (self.shared.setup.spawner)(run.boxed()), receive }
+        Task::new(&self.shared.setup.spawner, future)
     }
 }
 
@@ -282,6 +277,17 @@ impl Drop for Connected {
 pub struct Task<T> {
     abort: AbortHandle,
     receive: oneshot::Receiver<T>,
+}
+
+impl<T: Send + 'static> Task<T> {
+    pub(crate) fn new(spawner: &Spawner, future: impl Future<Output = T> + Send + 'static) -> Self {
+        let (send, receive) = oneshot::channel();
+        let run = async move {
+            // Nobody may be waiting for it any more.
+            let _ = send.send(future.await);
+        };
+        Self { abort: spawner(run.boxed()), receive }
+    }
 }
 
 impl<T> Future for Task<T> {

@@ -36,6 +36,8 @@ pub(super) struct EntryState {
     pub(super) blocked: bool,
     /// One lease at a time, from the first missing byte to the end.
     pub(super) solo: bool,
+    /// How many responses delivered bytes of it.
+    pub(super) streams: u32,
     pub(super) facts: EntryFacts,
 }
 
@@ -104,6 +106,7 @@ impl EntryState {
             version: 0,
             blocked: false,
             solo: false,
+            streams: 0,
             facts: EntryFacts::default(),
         }
     }

@@ -64,6 +64,8 @@ struct SourceState {
     /// It delivered verified bytes.
     proven: bool,
     benched: bool,
+    /// It stands for an earlier run.
+    past: bool,
     /// What it calls the only entry.
     alias: Option<EntryPath>,
 }
@@ -96,8 +98,16 @@ impl Ledger {
 
     /// Adds a source. The name has no secrets in it.
     pub fn add_source(&mut self, name: impl Into<String>) -> SourceId {
-        self.sources.push(SourceState { name: name.into(), proven: false, benched: false, alias: None });
+        self.sources.push(SourceState { name: name.into(), proven: false, benched: false, past: false, alias: None });
         SourceId::new(self.sources.len() as u32 - 1)
+    }
+
+    /// Adds what stands for an earlier run: it delivered, and does no more.
+    pub fn add_past(&mut self) -> SourceId {
+        let id = self.add_source("an earlier run");
+        self.sources[id.index()].past = true;
+        self.sources[id.index()].benched = true;
+        id
     }
 
     /// The name of a source.
@@ -413,6 +423,21 @@ impl Ledger {
         others.into_iter().map(|run| state.unseal(run)).sum()
     }
 
+    /// A response begins to deliver bytes of an entry.
+    pub fn count_stream(&mut self, entry: EntryId) {
+        self.entries[entry.index()].streams += 1;
+    }
+
+    /// How many responses delivered bytes of an entry, those of earlier runs counted as one.
+    pub fn streams(&self, entry: EntryId) -> u32 {
+        self.entries[entry.index()].streams
+    }
+
+    /// How many sources delivered what is sealed of an entry, not counting an earlier run.
+    pub fn sources_of(&self, entry: EntryId) -> usize {
+        self.shares(entry).iter().filter(|(source, _)| !self.sources[source.index()].past).count()
+    }
+
     /// How many sealed bytes of an entry each source delivered, the greatest first.
     pub fn shares(&self, entry: EntryId) -> Vec<(SourceId, u64)> {
         let mut shares = BTreeMap::new();
@@ -457,6 +482,7 @@ impl Ledger {
     /// What an earlier run left counts.
     pub fn restore(&mut self, entry: EntryId, durable: &RangeSet, verified: &RangeSet, by: SourceId) {
         let state = &mut self.entries[entry.index()];
+        state.streams += 1;
         let end = state.end();
         for range in durable.ranges().map(|r| r.start..r.end.min(end)).filter(|r| !r.is_empty()) {
             state.free.remove(range.clone());
@@ -502,6 +528,21 @@ impl Ledger {
             spans.extend(ranges.ranges().map(|range| Span::new(EntryId::new(i as u32), range)));
         }
         spans
+    }
+
+    /// The log of what was written is empty: what no record has belongs in it again.
+    pub fn log_again(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.unlogged = entry.dirty.clone());
+    }
+
+    /// Whether anything could be leased.
+    pub fn has_free(&self) -> bool {
+        !self.with_free.is_empty()
+    }
+
+    /// Whether no lease is out and no write is on its way.
+    pub fn is_quiet(&self) -> bool {
+        self.leases.is_empty() && self.writing.is_empty()
     }
 
     /// Whether all is sealed, and all there is is known.

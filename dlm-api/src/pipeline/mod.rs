@@ -244,6 +244,28 @@ impl Shared {
         self.to_its_end(Box::pin(run)).await
     }
 
+    /// An entry is complete: it gets its final name.
+    pub(crate) async fn finish(&self, id: EntryId) -> Result<()> {
+        let Some(mut entry) = self.ledger(|ledger| ledger.entry(id)) else { return Ok(()) };
+        if !self.setup.keep_modified {
+            entry.modified = None;
+        }
+        self.sink.finish(&entry).await
+    }
+
+    /// An entry starts again from nothing. The caller has seen to it that nobody writes.
+    pub(crate) async fn reset(&self, entry: EntryId) -> Result<()> {
+        self.seams.forget(entry);
+        if let Some(sequencer) = &self.sequencer {
+            if !sequencer.lock().await.restart() {
+                return Err(Error::new(ErrorKind::Changed, "the content changed after its first bytes were passed on"));
+            }
+            self.advance_window(entry);
+        }
+        let was_ready = self.prepared.lock().await.remove(&entry).is_some();
+        if was_ready { self.sink.reset(entry).await } else { Ok(()) }
+    }
+
     fn advance_window(&self, entry: EntryId) {
         if let Some(sequencer) = &self.sequencer
             && let Ok(sequencer) = sequencer.try_lock()

@@ -36,6 +36,12 @@ impl Sequencer {
         self.cursor
     }
 
+    /// Forgets what waits. Says whether nothing had been passed on, so that another content can take its place.
+    pub(crate) fn restart(&mut self) -> bool {
+        self.waiting.clear();
+        self.cursor == 0
+    }
+
     pub(crate) fn put(&mut self, mut offset: u64, data: Vec<Bytes>) {
         for chunk in data {
             let len = chunk.len() as u64;

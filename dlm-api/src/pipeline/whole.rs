@@ -97,14 +97,24 @@ impl WholeHashes {
             }
             let range = frontier..sealed_end.min(frontier + READ_BACK);
             let data = shared.read(&Span::new(entry, range)).await?;
-            let mut locked = lock(&hash);
-            let unchanged = shared.ledger(|l| l.version(entry)) == version;
-            if unchanged && locked.version == version && locked.frontier == frontier {
-                locked.update(&data);
+            {
+                let mut hash = lock(&hash);
+                let unchanged = shared.ledger(|l| l.version(entry)) == version;
+                if unchanged && hash.version == version && hash.frontier == frontier {
+                    hash.update(&data);
+                }
             }
-            drop(locked);
             task::yield_now().await;
         }
+    }
+
+    /// [`catch_up`](Self::catch_up) for every entry that has digests.
+    pub(crate) async fn catch_up_all(&self, shared: &Shared) -> Result<()> {
+        let entries: Vec<EntryId> = lock(&self.0).keys().copied().collect();
+        for entry in entries {
+            self.catch_up(shared, entry).await?;
+        }
+        Ok(())
     }
 
     /// Of an entry that was hashed to its end, the digests that it doesn't have. Hashing starts again after that.

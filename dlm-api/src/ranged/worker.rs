@@ -146,8 +146,11 @@ impl<R: RangeSource> Worker<R> {
             ErrorKind::Throttled => self.permit.complained(),
             _ => {}
         }
-        if error.retry() == Retry::Never || error.scope() == Scope::Download || self.failures >= self.config.retries {
+        if error.retry() == Retry::Never || error.scope() == Scope::Download {
             return Err(error);
+        }
+        if self.failures >= self.config.retries {
+            return Err(error.with_scope(Scope::Source).with_retry(Retry::Never));
         }
         let usual = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
         let spread = usual.mul_f64(0.5 + fastrand::f64());
@@ -175,6 +178,7 @@ impl<R: RangeSource> Worker<R> {
         self.lane.learn(&opened)?;
         self.permit.went_well();
         let _connected = self.transfer.connected();
+        self.transfer.shared.ledger(|ledger| ledger.count_stream(entry));
         self.slot.restart();
         if opened.start > start {
             return Err(Error::new(ErrorKind::Protocol, "the answer starts after what was asked for")
