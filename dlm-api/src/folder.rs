@@ -82,14 +82,14 @@ impl Folder {
 
     /// Makes the folder `name` in this one; whether it wasn't there before.
     pub(crate) fn make(&self, name: &str) -> io::Result<bool> {
-        match rustix::fs::mkdirat(&self.file, name, FOLDER) {
-            Ok(()) => {
-                self.changed();
-                Ok(true)
-            }
-            Err(Errno::EXIST) => Ok(false),
-            Err(e) => Err(e.into()),
-        }
+        let is_new = match rustix::fs::mkdirat(&self.file, name, FOLDER) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(e) => return Err(e.into()),
+        };
+        // Also if it was there: an earlier run may have made it, and died before it was on stable storage.
+        self.changed();
+        Ok(is_new)
     }
 
     /// Opens the folder at the end of `path`, which is relative to this one, or this one if it is empty.
@@ -208,7 +208,8 @@ impl Folder {
         Ok(names)
     }
 
-    fn changed(&self) {
+    /// Says that a name in it may not be on stable storage, so that the next sync is not left out.
+    pub(crate) fn changed(&self) {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
@@ -238,7 +239,7 @@ pub(crate) fn stamp_of(file: &File) -> io::Result<Stamp> {
     Ok(Stamp { device: metadata.dev(), inode: metadata.ino() })
 }
 
-pub(crate) fn not_a_file() -> io::Error {
+fn not_a_file() -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, "not a regular file")
 }
 

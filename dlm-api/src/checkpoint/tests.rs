@@ -1,3 +1,6 @@
+// A list of one range is meant, where clippy sees a list of numbers.
+#![allow(clippy::single_range_in_vec_init)]
+
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
