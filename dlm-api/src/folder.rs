@@ -165,12 +165,17 @@ impl Folder {
                 self.changed();
                 self.remove(from).map(|_| ())
             }
-            // No hard links either. What is left has a moment between look and rename, but refusing would be worse.
-            Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP) => match self.kind_of(to)? {
-                Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
-                None => self.rename(from, to),
-            },
+            Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP) => self.look_and_rename(from, to),
             Err(e) => Err(e.into()),
+        }
+    }
+
+    /// [`rename_new`](Self::rename_new) where there are no hard links either. There is a moment between look and rename, but
+    /// refusing would be worse.
+    fn look_and_rename(&self, from: &str, to: &str) -> io::Result<()> {
+        match self.kind_of(to)? {
+            Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            None => self.rename(from, to),
         }
     }
 
@@ -285,9 +290,9 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_to_rename_refuse_to_replace() {
+    fn every_way_to_rename_refuses_to_replace() {
         type Rename = fn(&Folder, &str, &str) -> io::Result<()>;
-        for rename in [Folder::rename_new as Rename, Folder::link_new] {
+        for rename in [Folder::rename_new as Rename, Folder::link_new, Folder::look_and_rename] {
             let dir = tempfile::tempdir().unwrap();
             let folder = Folder::root(dir.path()).unwrap();
             write(&dir.path().join("a"), "new");

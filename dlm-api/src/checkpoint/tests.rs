@@ -299,6 +299,11 @@ fn damage_at_any_byte_of_a_log_ends_it_there() {
             assert_eq!(decode_log(&damaged, &binding, &record), spans[..good], "{at} {bit}");
         }
     }
+    // Spans that the record has no place for.
+    for bad in [(EntryId::new(2), 0..1), (FIRST, 999..1001), (FIRST, 5..5)] {
+        let bytes = [binding.header(), binding.encode(0, &[(FIRST, 0..1), bad, (FIRST, 1..2)]).unwrap()].concat();
+        assert_eq!(decode_log(&bytes, &binding, &record), [(FIRST, 0..1)]);
+    }
     // Items that are right, but not there.
     let mut moved = bytes.clone();
     moved.copy_within(HEADER..HEADER + item, HEADER + item);

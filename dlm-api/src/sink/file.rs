@@ -420,7 +420,7 @@ impl Inner {
 
     /// Lets go of a part file to which nothing was written; it stays only if an earlier run wrote to it.
     fn drop_empty(&self, part: Arc<Part>) -> Result<()> {
-        if part.is_new && part.len()? == 0 {
+        if part.is_new {
             part.remove()?;
             drop(part);
             self.remove_folders();

@@ -152,6 +152,14 @@ async fn a_file_that_is_short_is_not_filled_up_with_zeros() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_run_left_beyond_the_end_is_cut_off() {
+    let dir = folder();
+    fs::write(dir.path().join("f.part"), "the content of before").unwrap();
+    download(&FileSink::new(dir.path()), &entry("f"), "another").await.unwrap();
+    assert_eq!(tree(dir.path()), ["f=another"]);
+}
+
+#[tokio::test]
 async fn the_time_of_the_content_is_kept_unless_it_is_not_wanted() {
     let dir = folder();
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
