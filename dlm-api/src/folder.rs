@@ -82,14 +82,14 @@ impl Folder {
 
     /// Makes the folder `name` in this one; whether it wasn't there before.
     pub(crate) fn make(&self, name: &str) -> io::Result<bool> {
-        match rustix::fs::mkdirat(&self.file, name, FOLDER) {
-            Ok(()) => {
-                self.changed();
-                Ok(true)
-            }
-            Err(Errno::EXIST) => Ok(false),
-            Err(e) => Err(e.into()),
-        }
+        let is_new = match rustix::fs::mkdirat(&self.file, name, FOLDER) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(e) => return Err(e.into()),
+        };
+        // Also if it was there: an earlier run may have made it, and died before it was on stable storage.
+        self.changed();
+        Ok(is_new)
     }
 
     /// Opens the folder at the end of `path`, which is relative to this one, or this one if it is empty.
@@ -165,12 +165,17 @@ impl Folder {
                 self.changed();
                 self.remove(from).map(|_| ())
             }
-            // No hard links either. What is left has a moment between look and rename, but refusing would be worse.
-            Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP) => match self.kind_of(to)? {
-                Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
-                None => self.rename(from, to),
-            },
+            Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP) => self.look_and_rename(from, to),
             Err(e) => Err(e.into()),
+        }
+    }
+
+    /// [`rename_new`](Self::rename_new) where there are no hard links either. There is a moment between look and rename, but
+    /// refusing would be worse.
+    fn look_and_rename(&self, from: &str, to: &str) -> io::Result<()> {
+        match self.kind_of(to)? {
+            Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            None => self.rename(from, to),
         }
     }
 
@@ -208,7 +213,8 @@ impl Folder {
         Ok(names)
     }
 
-    fn changed(&self) {
+    /// Says that a name in it may not be on stable storage, so that the next sync is not left out.
+    pub(crate) fn changed(&self) {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
@@ -238,7 +244,7 @@ pub(crate) fn stamp_of(file: &File) -> io::Result<Stamp> {
     Ok(Stamp { device: metadata.dev(), inode: metadata.ino() })
 }
 
-pub(crate) fn not_a_file() -> io::Error {
+fn not_a_file() -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, "not a regular file")
 }
 
@@ -284,9 +290,9 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_to_rename_refuse_to_replace() {
+    fn every_way_to_rename_refuses_to_replace() {
         type Rename = fn(&Folder, &str, &str) -> io::Result<()>;
-        for rename in [Folder::rename_new as Rename, Folder::link_new] {
+        for rename in [Folder::rename_new as Rename, Folder::link_new, Folder::look_and_rename] {
             let dir = tempfile::tempdir().unwrap();
             let folder = Folder::root(dir.path()).unwrap();
             write(&dir.path().join("a"), "new");

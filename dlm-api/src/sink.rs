@@ -49,7 +49,8 @@ pub trait Sink: Debug + Send + Sync + 'static {
     /// Forgets the entry's bytes: the content is another one.
     async fn reset(&self, entry: EntryId) -> Result<()>;
 
-    /// Everything is written and verified: the entry gets its final name. Syncs what needs it. Calling it again is harmless.
+    /// Everything is written and verified, and the length is known: the entry gets its final name. Syncs what needs it.
+    /// Calling it again is harmless.
     async fn finish(&self, entry: &Entry) -> Result<()>;
 
     /// Given up for good: leaves nothing behind, but never takes away what [`finish`](Self::finish) made final.

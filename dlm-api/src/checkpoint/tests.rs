@@ -1,3 +1,6 @@
+// A list of one range is meant, where clippy sees a list of numbers.
+#![allow(clippy::single_range_in_vec_init)]
+
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -295,6 +298,11 @@ fn damage_at_any_byte_of_a_log_ends_it_there() {
             let good = if at < HEADER { 0 } else { (at - HEADER) / item };
             assert_eq!(decode_log(&damaged, &binding, &record), spans[..good], "{at} {bit}");
         }
+    }
+    // Spans that the record has no place for.
+    for bad in [(EntryId::new(2), 0..1), (FIRST, 999..1001), (FIRST, 5..5)] {
+        let bytes = [binding.header(), binding.encode(0, &[(FIRST, 0..1), bad, (FIRST, 1..2)]).unwrap()].concat();
+        assert_eq!(decode_log(&bytes, &binding, &record), [(FIRST, 0..1)]);
     }
     // Items that are right, but not there.
     let mut moved = bytes.clone();

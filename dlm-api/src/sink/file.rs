@@ -353,12 +353,16 @@ impl Inner {
             Place::Skipped(_) => return Ok(()),
             Place::Final(file) => file,
             Place::Part(part) => {
-                part.complete(entry.len, entry.modified.filter(|_| self.options.keep_mtime))?;
+                // A file of an earlier run may be longer than this content is.
+                let len = entry.len.ok_or_else(|| {
+                    Error::new(ErrorKind::InvalidInput, "the length of the entry is not known").with("entry", entry.id)
+                })?;
+                part.complete(len, entry.modified.filter(|_| self.options.keep_mtime))?;
                 let file = Arc::new(Final {
                     path: self.rename(&part)?,
                     asked: part.asked.clone(),
                     stamp: part.stamp,
-                    len: part.len()?,
+                    len,
                     unsynced: Some(part.folder.clone()),
                 });
                 slot.set(Place::Final(file.clone()));
@@ -416,7 +420,7 @@ impl Inner {
 
     /// Lets go of a part file to which nothing was written; it stays only if an earlier run wrote to it.
     fn drop_empty(&self, part: Arc<Part>) -> Result<()> {
-        if part.is_new && part.len()? == 0 {
+        if part.is_new {
             part.remove()?;
             drop(part);
             self.remove_folders();

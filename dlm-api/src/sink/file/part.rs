@@ -12,8 +12,8 @@ use bytes::{Buf, Bytes};
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::folder::{Folder, PUBLIC, failed, lock, not_a_file, stamp_of};
+use crate::error::{Error, ErrorKind, Result, Scope};
+use crate::folder::{Folder, PUBLIC, failed, lock, stamp_of};
 use crate::path::{EntryPath, PART};
 use crate::sink::Stamp;
 
@@ -107,10 +107,7 @@ impl Part {
     /// Returns when all that was written before is on stable storage; never again after it failed once.
     pub(super) fn sync(&self) -> Result<()> {
         self.sync_by(File::sync_data)?;
-        if self.is_new {
-            self.folder.sync().map_err(|e| failed("cannot sync the folder", self.folder.path(), e))?;
-        }
-        Ok(())
+        self.folder.sync().map_err(|e| failed("cannot sync the folder", self.folder.path(), e))
     }
 
     fn sync_by(&self, sync: impl FnOnce(&File) -> io::Result<()>) -> Result<()> {
@@ -126,15 +123,14 @@ impl Part {
     }
 
     /// Makes it exactly `len` bytes long, which it must be already but for what was preallocated, and syncs it.
-    pub(super) fn complete(&self, len: Option<u64>, modified: Option<SystemTime>) -> Result<()> {
+    pub(super) fn complete(&self, len: u64, modified: Option<SystemTime>) -> Result<()> {
         let size = self.len()?;
-        let len = len.unwrap_or(size);
         if size < len {
             return Err(Error::new(ErrorKind::Corrupt, "the file is shorter than what was written to it")
                 .with("path", self.location().display())
                 .with("bytes", size)
                 .with("expected", len)
-                .with_scope(crate::Scope::Download));
+                .with_scope(Scope::Download));
         }
         // Also where the size is right: what was preallocated beyond it is given back.
         self.file.set_len(len).map_err(|e| self.failed("cannot set the length", e))?;
@@ -184,24 +180,45 @@ fn acquire(folder: &Folder, name: &str) -> io::Result<Option<(File, bool)>> {
             },
             Err(e) => return Err(e),
         };
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            // A file system without locks.
-            Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
-            Err(e) => return Err(e.into()),
+        match claim(folder, name, &file)? {
+            Claim::Ours => {
+                // Also if it was there: an earlier run may have made it, and died before it was on stable storage.
+                folder.changed();
+                return Ok(Some((file, is_new)));
+            }
+            Claim::Locked => return Ok(None),
+            Claim::Gone => {}
         }
-        // Between the open and the lock the one who had it may have finished it: then this is a final file now.
-        if !folder.holds(name, stamp_of(&file)?)? {
-            continue;
-        }
-        // Written through one of its names it would change under the other, too.
-        if file.metadata()?.nlink() > 1 {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the file has another hard link"));
-        }
-        return Ok(Some((file, is_new)));
     }
-    Err(not_a_file())
+    Err(io::Error::other("the file is taken away again and again"))
+}
+
+#[derive(PartialEq, Eq, Debug)]
+enum Claim {
+    Ours,
+    Locked,
+    /// It doesn't have its name any more.
+    Gone,
+}
+
+/// Locks the open part file against other writers.
+fn claim(folder: &Folder, name: &str, file: &File) -> io::Result<Claim> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Ok(Claim::Locked),
+        // A file system without locks.
+        Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+        Err(e) => return Err(e.into()),
+    }
+    // Between the open and the lock the one who had it may have finished it: then this is a final file now.
+    if !folder.holds(name, stamp_of(file)?)? {
+        return Ok(Claim::Gone);
+    }
+    // Written through one of its names it would change under the other, too.
+    if file.metadata()?.nlink() > 1 {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the file has another hard link"));
+    }
+    Ok(Claim::Ours)
 }
 
 /// Writes all of `data` at `offset`, without a copy and without an allocation.
@@ -307,6 +324,22 @@ mod tests {
         assert_eq!(part.sync_by(failure).unwrap_err().kind(), ErrorKind::Storage);
         assert_eq!(part.sync().unwrap_err().kind(), ErrorKind::Storage);
         part.reset().unwrap();
-        assert!(part.sync().is_err() && part.complete(None, None).is_err());
+        assert!(part.sync().is_err() && part.complete(0, None).is_err());
+    }
+
+    #[test]
+    fn a_file_that_was_finished_before_it_could_be_locked_is_not_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::root(dir.path()).unwrap();
+        let theirs = folder.create("f.part", PUBLIC).unwrap();
+        assert_eq!(claim(&folder, "f.part", &theirs).unwrap(), Claim::Ours);
+        let ours = folder.open("f.part", OFlags::RDWR).unwrap();
+        assert_eq!(claim(&folder, "f.part", &ours).unwrap(), Claim::Locked);
+
+        folder.rename_new("f.part", "f").unwrap();
+        drop(theirs);
+        assert_eq!(claim(&folder, "f.part", &ours).unwrap(), Claim::Gone);
+        folder.create("f.part", PUBLIC).unwrap();
+        assert_eq!(claim(&folder, "f.part", &ours).unwrap(), Claim::Gone);
     }
 }

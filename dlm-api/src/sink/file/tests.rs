@@ -30,7 +30,7 @@ async fn download(sink: &FileSink, entry: &Entry, text: &str) -> Result<()> {
     sink.prepare(entry).await?;
     sink.write(entry.id, 0, data(text)).await?;
     sink.sync(entry.id).await?;
-    sink.finish(entry).await
+    sink.finish(&entry.clone().with_len(text.len() as u64)).await
 }
 
 /// All that is beneath a folder: files with their content, and folders.
@@ -143,10 +143,20 @@ async fn a_disk_without_the_space_is_found_before_the_first_byte() {
 async fn a_file_that_is_short_is_not_filled_up_with_zeros() {
     let dir = folder();
     let sink = FileSink::new(dir.path());
-    let entry = entry("f").with_len(10);
-    let error = download(&sink, &entry, "123456789").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    let entry = entry("f");
+    sink.prepare(&entry).await.unwrap();
+    sink.write(FIRST, 0, data("123456789")).await.unwrap();
+    assert_eq!(sink.finish(&entry.clone().with_len(10)).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(sink.finish(&entry).await.unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(tree(dir.path()), ["f.part=123456789"]);
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_left_beyond_the_end_is_cut_off() {
+    let dir = folder();
+    fs::write(dir.path().join("f.part"), "the content of before").unwrap();
+    download(&FileSink::new(dir.path()), &entry("f"), "another").await.unwrap();
+    assert_eq!(tree(dir.path()), ["f=another"]);
 }
 
 #[tokio::test]
@@ -192,7 +202,7 @@ async fn a_file_that_is_there_before() {
             sink.write(FIRST, 0, data("new")).await.unwrap();
             assert!(tree(dir.path()).contains(&"f.bin=old".to_owned()));
         }
-        sink.finish(&entry).await.unwrap();
+        sink.finish(&entry.with_len(3)).await.unwrap();
         assert_eq!(tree(dir.path()), wanted, "{on_exists:?}");
         sink.abort().await.unwrap();
         assert_eq!(tree(dir.path()), wanted, "{on_exists:?}");
@@ -213,7 +223,7 @@ async fn a_file_that_appears_meanwhile() {
         sink.prepare(&entry).await.unwrap();
         sink.write(FIRST, 0, data("new")).await.unwrap();
         fs::write(dir.path().join("f.bin"), "theirs").unwrap();
-        let result = sink.finish(&entry).await;
+        let result = sink.finish(&entry.with_len(3)).await;
         match on_exists {
             OnExists::Fail | OnExists::Skip => assert_eq!(result.unwrap_err().kind(), ErrorKind::Exists),
             OnExists::Overwrite | OnExists::Rename => result.unwrap(),
@@ -338,7 +348,7 @@ async fn a_part_file_that_was_replaced_does_not_become_final() {
     sink.write(FIRST, 0, data("ours")).await.unwrap();
     fs::rename(dir.path().join("f.part"), dir.path().join("moved")).unwrap();
     fs::write(dir.path().join("f.part"), "theirs").unwrap();
-    assert_eq!(sink.finish(&entry("f")).await.unwrap_err().kind(), ErrorKind::Storage);
+    assert_eq!(sink.finish(&entry("f").with_len(4)).await.unwrap_err().kind(), ErrorKind::Storage);
     assert!(!dir.path().join("f").exists());
 }
 
