@@ -245,14 +245,18 @@ impl Conductor {
         self.want_digests();
         let Some(path) = plan.path.clone() else { return Ok(None) };
         self.shared.send(Event::Named { entry, path });
-        let loaded = if plan.resume { self.keeper.load().await? } else { None };
         let ready = self.shared.prepare(entry).await?;
         if ready.prepared.skip {
             return self.skipped().await;
         }
+        let loaded = if plan.resume { self.keeper.load().await? } else { None };
         if let Some(loaded) = loaded {
             let by = self.shared.ledger(|ledger| ledger.add_past());
             self.resumed = self.keeper.restore(&loaded, entry, &ready, by).await?;
+        }
+        if self.resumed == 0 && !ready.prepared.existing.is_empty() {
+            // Bytes of which nobody knows what they are.
+            self.shared.sink.reset(entry).await?;
         }
         if self.resumed > 0 {
             self.shared.send(Event::Resumed { bytes: self.resumed });

@@ -194,7 +194,6 @@ impl Conductor {
         }
         self.shared.ledger(|ledger| ledger.set_exclusive(None));
         self.name_culprits();
-        let report = self.report();
         let finishes = (0..count as u32).map(EntryId::new).map(|entry| {
             let shared = self.shared.clone();
             async move {
@@ -207,7 +206,8 @@ impl Conductor {
         let finishes: Vec<_> = finishes.collect();
         futures::stream::iter(finishes).buffer_unordered(FINISH_AT_ONCE).try_collect::<()>().await?;
         self.keeper.remove().await?;
-        Ok(Some(self.locate(report)))
+        let report = self.report();
+        Ok(Some(self.locate(report).await))
     }
 
     /// Bytes contradict each other; who is accused of it is dealt with in the next turn.
@@ -352,11 +352,15 @@ impl Conductor {
         if one_content { Verification::SameContent } else { Verification::Unverified }
     }
 
-    /// Fills in where the files are.
-    fn locate(&self, mut report: Report) -> Report {
-        let ids: Vec<EntryId> = (0..report.entries.len() as u32).map(EntryId::new).collect();
-        for (entry, id) in report.entries.iter_mut().zip(ids) {
+    /// Fills in where the files are, and the names that the sink chose for them.
+    async fn locate(&mut self, mut report: Report) -> Report {
+        let prepared = self.shared.prepared.lock().await;
+        for (i, entry) in report.entries.iter_mut().enumerate() {
+            let id = EntryId::new(i as u32);
             entry.file = self.shared.sink.location(id);
+            if let Some(path) = prepared.get(&id).and_then(|ready| ready.prepared.path.clone()) {
+                entry.path = path;
+            }
         }
         report
     }

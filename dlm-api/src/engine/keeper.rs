@@ -54,12 +54,15 @@ impl Keeper {
         Self { shared, kept, store: OnceLock::new(), sources, state }
     }
 
-    fn store(&self) -> Option<&Arc<dyn CheckpointStore>> {
+    async fn store(&self) -> Option<&Arc<dyn CheckpointStore>> {
         if let Some(store) = self.store.get() {
             return store.as_ref();
         }
-        let path = self.shared.ledger(|l| (l.entry_count() > 0).then(|| l.path(EntryId::FIRST).cloned()).flatten())?;
-        self.store.get_or_init(|| self.kept.store(&path)).as_ref()
+        let prepared = self.shared.prepared.lock().await;
+        let first = prepared.get(&EntryId::FIRST)?;
+        // The sink may have chosen another name than it was asked for.
+        let path = first.prepared.path.as_ref().unwrap_or(&first.path);
+        self.store.get_or_init(|| self.kept.store(path)).as_ref()
     }
 
     /// The path under which an earlier run began this download, if there is one.
@@ -75,7 +78,7 @@ impl Keeper {
 
     /// What an earlier run left. A damaged record is told, and not believed.
     pub(super) async fn load(&self) -> Result<Option<Loaded>> {
-        let Some(store) = self.store() else { return Ok(None) };
+        let Some(store) = self.store().await else { return Ok(None) };
         match store.load().await {
             Ok(loaded) => Ok(loaded.record.is_some().then_some(loaded)),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -122,7 +125,7 @@ impl Keeper {
 
     /// Adds what was written since the last time to the log.
     pub(super) async fn log(&self) -> Result<()> {
-        let Some(store) = self.store().filter(|_| self.is_worth_it()) else { return Ok(()) };
+        let Some(store) = self.store().await.filter(|_| self.is_worth_it()) else { return Ok(()) };
         let mut state = self.state.lock().await;
         let known = |state: &State, spans: &[Span]| spans.iter().all(|span| span.entry.index() < state.entries);
         let mut written = self.shared.ledger(|ledger| ledger.take_unlogged());
@@ -141,7 +144,7 @@ impl Keeper {
 
     /// Makes a checkpoint if it is time for one.
     pub(super) async fn checkpoint_if_due(&self) -> Result<()> {
-        if self.store().is_none() || !self.is_worth_it() {
+        if self.store().await.is_none() || !self.is_worth_it() {
             return Ok(());
         }
         let totals = self.shared.ledger(|ledger| ledger.totals());
@@ -155,7 +158,7 @@ impl Keeper {
 
     /// Makes all that is sealed durable, and records it.
     pub(super) async fn checkpoint(&self) -> Result<()> {
-        let Some(store) = self.store() else { return Ok(()) };
+        let Some(store) = self.store().await else { return Ok(()) };
         let mut dirty = self.shared.ledger(|ledger| ledger.dirty());
         let versions = |dirty: &[(EntryId, RangeSet)]| -> Vec<u64> {
             self.shared.ledger(|ledger| dirty.iter().map(|(entry, _)| ledger.version(*entry)).collect())
@@ -197,7 +200,7 @@ impl Keeper {
 
     /// Saves what is durable as it stands: called when something was taken back.
     pub(super) async fn save(&self) -> Result<()> {
-        let Some(store) = self.store() else { return Ok(()) };
+        let Some(store) = self.store().await else { return Ok(()) };
         let mut state = self.state.lock().await;
         if state.begun {
             self.save_record(store.as_ref(), &mut state).await?;
@@ -232,7 +235,7 @@ impl Keeper {
                 let verified = durable
                     .ranges()
                     .flat_map(|run| ledger.verified(id).within(run).map(|(r, ())| r).collect::<Vec<_>>());
-                let mut entry = EntryRecord::new(ready.path.clone());
+                let mut entry = EntryRecord::new(ready.prepared.path.as_ref().unwrap_or(&ready.path).clone());
                 entry.verified = verified.collect();
                 entry.durable = durable.ranges().collect();
                 entry.len = ledger.len(id);
@@ -248,7 +251,7 @@ impl Keeper {
 
     /// The download is finished or given up.
     pub(super) async fn remove(&self) -> Result<()> {
-        let Some(store) = self.store() else { return Ok(()) };
+        let Some(store) = self.store().await else { return Ok(()) };
         let mut state = self.state.lock().await;
         state.begun = false;
         store.remove().await

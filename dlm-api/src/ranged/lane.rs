@@ -209,7 +209,7 @@ fn is_laggard(rates: &[Option<u64>], i: usize) -> bool {
         return false;
     }
     others.sort_unstable();
-    own < others[others.len() / 2] / LAGGARD_SHARE
+    own < others[(others.len() - 1) / 2] / LAGGARD_SHARE
 }
 
 #[cfg(test)]
