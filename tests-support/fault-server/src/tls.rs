@@ -32,7 +32,8 @@ impl Authority {
     /// If no key can be made.
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "dlm test authority");
+        // By a name that two authorities share, an issuer would be found whose key then does not fit.
+        params.distinguished_name.push(DnType::CommonName, format!("dlm test authority {:x}", fastrand::u64(..)));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().expect("a key");
