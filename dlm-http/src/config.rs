@@ -26,8 +26,9 @@ const MAX_REDIRECTS: usize = 20;
 /// The longest wait that a `Retry-After` can ask for. Whoever asks for an hour would hold a download hostage.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 
-/// The most that is read from a socket at once. Reads grow up to this while they come back full, so a slow connection
-/// never holds buffers of this size.
+/// The most that is read from a socket at once. From 128 KiB to 1 MiB no difference in CPU time could be measured; below, there
+/// are more system calls, and above, the buffers leave the cache. Reads grow up to this only while they come back full, so a
+/// slow connection never holds buffers of this size.
 const READ_BUFFER: usize = 512 * 1024;
 
 /// What can be chosen about HTTP.
