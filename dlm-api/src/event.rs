@@ -163,6 +163,13 @@ pub struct EntryReport {
     pub skipped: bool,
 }
 
+impl EntryReport {
+    /// The report of an entry that was fetched, and did not go to a file.
+    pub fn new(path: EntryPath, len: u64, verification: Verification) -> Self {
+        Self { path, file: None, len, verification, skipped: false }
+    }
+}
+
 /// How a content was checked.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -187,4 +194,11 @@ pub struct SourceReport {
     pub transferred: u64,
     /// Why it was benched, if it was.
     pub benched: Option<String>,
+}
+
+impl SourceReport {
+    /// The report of a source that was not benched.
+    pub fn new(source: impl Into<String>, transferred: u64) -> Self {
+        Self { source: source.into(), transferred, benched: None }
+    }
 }

@@ -1,8 +1,10 @@
 //! [`Http`]: from a locator to a source.
 
 use std::fmt;
+use std::sync::Arc;
 
-use dlm_api::{Locator, Result};
+use async_trait::async_trait;
+use dlm_api::{Locator, Protocol, Ranged, Resolved, Result};
 use http::HeaderMap;
 
 use crate::client::HttpClient;
@@ -51,6 +53,17 @@ impl Http {
     /// [`InvalidInput`](dlm_api::ErrorKind::InvalidInput) for credentials that can't be sent.
     pub fn range_source(&self, locator: &Locator) -> Result<HttpSource> {
         HttpSource::new(self.client.clone(), self.headers.clone(), locator.clone())
+    }
+}
+
+#[async_trait]
+impl Protocol for Http {
+    fn schemes(&self) -> &[&str] {
+        &["http", "https"]
+    }
+
+    async fn open(&self, locator: &Locator) -> Result<Resolved> {
+        Ok(Resolved::Source(Arc::new(Ranged::new(self.range_source(locator)?))))
     }
 }
 

@@ -1,8 +1,8 @@
 //! [`Conductor`]: runs the sources of one download until it is complete.
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -133,7 +133,7 @@ impl Conductor {
             started?;
             conductor.run(plan).await
         });
-        Handle { shared, command, state, progress, abort, result: Some(result) }
+        Handle { shared, command, state, progress, abort, result: Mutex::new(Some(result)) }
     }
 
     async fn run(mut self, mut plan: Plan) -> Result<Report> {

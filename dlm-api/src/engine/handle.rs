@@ -1,10 +1,11 @@
 //! [`Handle`]: a running download, from outside.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use futures::Stream;
+use futures::future::BoxFuture;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::AbortHandle;
@@ -13,6 +14,7 @@ use super::reader::Reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Progress, Report, State};
 use crate::pipeline::Shared;
+use crate::sync::lock;
 
 /// What the caller wants of a download.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -31,7 +33,7 @@ pub struct Handle {
     pub(super) state: watch::Receiver<State>,
     pub(super) progress: watch::Receiver<Progress>,
     pub(super) abort: AbortHandle,
-    pub(super) result: Option<oneshot::Receiver<Result<Report>>>,
+    pub(super) result: Mutex<Option<oneshot::Receiver<Result<Report>>>>,
 }
 
 impl Handle {
@@ -89,11 +91,13 @@ impl Handle {
         }
     }
 
-    /// Waits for the end.
-    pub async fn wait(mut self) -> Result<Report> {
-        let gone = || Error::new(ErrorKind::Cancelled, "the client is gone");
-        let Some(result) = self.result.take() else { return Err(gone()) };
-        result.await.unwrap_or_else(|_| Err(gone()))
+    /// Waits for the end. The report is given once; a second wait gets [`ErrorKind::InvalidInput`].
+    pub async fn wait(&self) -> Result<Report> {
+        let result = lock(&self.result).take();
+        let Some(result) = result else {
+            return Err(Error::new(ErrorKind::InvalidInput, "the report was given already"));
+        };
+        result.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Cancelled, "the client is gone")))
     }
 
     /// Reads the download from its beginning while it arrives.
@@ -112,7 +116,7 @@ impl Drop for Handle {
 /// What happens to a download. Bounded: a listener that is too slow loses events, and is told how many by [`Event::Missed`].
 /// Ends when the download does.
 pub struct Events {
-    next: Pin<Box<dyn Future<Output = (Option<Event>, broadcast::Receiver<Event>)> + Send>>,
+    next: BoxFuture<'static, (Option<Event>, broadcast::Receiver<Event>)>,
 }
 
 impl Events {

@@ -10,6 +10,8 @@ use crate::path::EntryPath;
 use crate::runs::{RangeSet, Runs};
 use crate::span::{OPEN_END, SourceId};
 
+use super::OPEN;
+
 /// One entry. Each byte of `0..len` is in one place only: `free`, `sealed`, `quarantine`, a lease, or a write that
 /// outlived its lease.
 #[derive(Debug)]
@@ -95,7 +97,7 @@ impl EntryState {
         Self {
             path,
             len: None,
-            free: [0..OPEN_END].into_iter().collect(),
+            free: RangeSet::from_iter([OPEN]),
             sealed: RangeSet::new(),
             quarantine: RangeSet::new(),
             verified: RangeSet::new(),

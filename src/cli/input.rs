@@ -1,0 +1,85 @@
+//! The file of URLs that `--input` names.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use dlm_api::Locator;
+
+/// No list of URLs is larger; what is was named by mistake.
+const MAX_LEN: u64 = 64 << 20;
+
+/// The URLs in the file at `path`, or in standard input if that is `-`.
+///
+/// # Errors
+///
+/// A sentence for the user, with the line where there is one.
+pub fn read(path: &Path) -> Result<Vec<Locator>, String> {
+    let mut text = Vec::new();
+    let read = if path.as_os_str() == "-" {
+        io::stdin().lock().take(MAX_LEN + 1).read_to_end(&mut text)
+    } else {
+        File::open(path).and_then(|file| file.take(MAX_LEN + 1).read_to_end(&mut text))
+    };
+    let name = path.display();
+    read.map_err(|error| format!("cannot read {name}: {error}"))?;
+    if text.len() as u64 > MAX_LEN {
+        return Err(format!("{name} is not a list of URLs: it is larger than {} MiB", MAX_LEN >> 20));
+    }
+    let text = String::from_utf8(text).map_err(|_| format!("{name} is not a list of URLs: it is not UTF-8 text"))?;
+    parse(&text).map_err(|error| format!("{name}, {error}"))
+}
+
+/// The URLs in `text`, one a line. Blank lines and lines that start with `#` are skipped.
+///
+/// # Errors
+///
+/// A sentence that names the first line that is no URL. It does not repeat the line: there may be a password in it.
+pub fn parse(text: &str) -> Result<Vec<Locator>, String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let lines = text.lines().map(str::trim).enumerate();
+    lines
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(index, line)| line.parse().map_err(|error| format!("line {}: {error}", index + 1)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn comments_and_blank_lines_are_skipped() {
+        let text = "\u{feff}# a list\r\n\r\nhttps://a/1#x\r\n   \n  https://b/2  \n#https://c/3";
+        let urls: Vec<String> = parse(text).unwrap().iter().map(|l| l.url().to_string()).collect();
+        assert_eq!(urls, ["https://a/1#x", "https://b/2"]);
+    }
+
+    #[test]
+    fn the_line_of_a_mistake_is_named_but_not_shown() {
+        let error = parse("https://a/1\n\nsecret\n").unwrap_err();
+        assert!(error.starts_with("line 3: not a URL"), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_a_list_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("list");
+        assert!(read(&path).unwrap_err().contains("cannot read"));
+        std::fs::write(&path, b"\xff\xfe").unwrap();
+        assert!(read(&path).unwrap_err().contains("not UTF-8"));
+        File::create(&path).unwrap().set_len(MAX_LEN + 1).unwrap();
+        assert!(read(&path).unwrap_err().contains("larger than 64 MiB"));
+        std::fs::write(&path, "https://a/1\nx").unwrap();
+        assert!(read(&path).unwrap_err().contains("list, line 2: "));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in any::<String>()) {
+            let _ = parse(&text);
+        }
+    }
+}

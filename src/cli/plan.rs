@@ -1,0 +1,192 @@
+//! From the command line to the downloads that it asks for.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use dlm_api::{Digest, Locator};
+
+use super::args::{Credentials, GetArgs};
+use super::input;
+
+/// One download, as it was asked for.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Request {
+    /// Where it is.
+    pub url: Locator,
+    /// Where else it is.
+    pub mirrors: Vec<Locator>,
+    /// What it must hash to.
+    pub checksum: Option<Digest>,
+    /// Where it goes.
+    pub target: Target,
+}
+
+impl Request {
+    /// What the user calls it, until its real name is known: the last part of the URL, or the URL without its secrets.
+    pub fn label(&self) -> String {
+        match &self.target {
+            Target::File(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+            Target::Dir(_) | Target::Stdout => self.url.file_name().unwrap_or_else(|| self.url.to_string()),
+        }
+    }
+}
+
+/// Where a download goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(clippy::exhaustive_enums)]
+pub enum Target {
+    /// To standard output.
+    Stdout,
+    /// To a file of this name.
+    File(PathBuf),
+    /// Into this folder, under the name that it has at its source.
+    Dir(PathBuf),
+}
+
+/// The downloads that `args` ask for, in the order given.
+///
+/// # Errors
+///
+/// A sentence for the user, if they contradict each other or the list of URLs can't be read.
+pub fn requests(args: &GetArgs) -> Result<Vec<Request>, String> {
+    let mut urls = args.urls.clone();
+    if let Some(path) = &args.input {
+        urls.extend(input::read(path)?);
+        if urls.is_empty() {
+            return Err(format!("there is no URL in {}", path.display()));
+        }
+    }
+    if urls.len() > 1 {
+        for (given, option, instead) in [
+            (args.output.is_some(), "--output", "name a folder with --dir"),
+            (!args.mirrors.is_empty(), "--mirror", "run dlm once for each file"),
+            (args.checksum.is_some(), "--checksum", "run dlm once for each file"),
+        ] {
+            if given {
+                return Err(format!("{option} belongs to one URL, but there are {}: {instead}", urls.len()));
+            }
+        }
+    }
+    let target = target(args)?;
+    urls.into_iter()
+        .map(|url| {
+            Ok(Request {
+                url: with_login(url, args.user.as_ref())?,
+                mirrors: args.mirrors.clone(),
+                checksum: args.checksum.clone(),
+                target: target.clone(),
+            })
+        })
+        .collect()
+}
+
+fn target(args: &GetArgs) -> Result<Target, String> {
+    let dir = args.dir.as_deref();
+    let Some(output) = args.output.as_deref() else {
+        return Ok(Target::Dir(dir.unwrap_or(Path::new(".")).to_owned()));
+    };
+    if output == OsStr::new("-") {
+        if dir.is_some() {
+            return Err("--output - is standard output, which is in no --dir".to_owned());
+        }
+        if args.json {
+            return Err("--output - and --json would both write to standard output".to_owned());
+        }
+        return Ok(Target::Stdout);
+    }
+    let path = dir.map_or_else(|| output.to_owned(), |dir| dir.join(output));
+    let ends_in_separator = output.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if ends_in_separator || path.file_name().is_none() || path.is_dir() {
+        return Err(format!("{} is a folder: --output names a file, --dir a folder", path.display()));
+    }
+    Ok(Target::File(path))
+}
+
+/// The URL with the login in it, where it has none of its own: so it goes to that server alone, and nowhere that the
+/// server sends us.
+fn with_login(url: Locator, login: Option<&Credentials>) -> Result<Locator, String> {
+    let Some(login) = login else { return Ok(url) };
+    let mut full = url.url().clone();
+    if !full.username().is_empty() || full.password().is_some() {
+        return Ok(url);
+    }
+    full.set_username(login.user())
+        .and_then(|()| full.set_password(Some(login.password())))
+        .map_err(|()| format!("--user makes no sense for {url}"))?;
+    Ok(full.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::{Cli, Command};
+    use super::*;
+    use clap::Parser;
+
+    fn plan(args: &[&str]) -> Result<Vec<Request>, String> {
+        match Cli::parse_from(["dlm", "get"].iter().chain(args)).command {
+            Command::Get(args) => requests(&args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_one_url_is_refused_with_several() {
+        let digest = format!("md5:{}", "00".repeat(16));
+        for option in [["-o", "x"], ["-o", "-"], ["-m", "https://m/f"], ["--checksum", &digest]] {
+            let error = plan(&[&option[..], &["https://a/1", "https://a/2"]].concat()).unwrap_err();
+            assert!(error.contains("belongs to one URL, but there are 2"), "{error}");
+            assert_eq!(plan(&[&option[..], &["https://a/1"]].concat()).unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn urls_of_a_file_count_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("urls");
+        let name = list.to_str().unwrap();
+        std::fs::write(&list, "https://a/2\n").unwrap();
+        let urls: Vec<String> = plan(&["https://a/1", "-i", name]).unwrap().iter().map(|r| r.url.to_string()).collect();
+        assert_eq!(urls, ["https://a/1", "https://a/2"]);
+        assert!(plan(&["https://a/1", "-i", name, "-o", "x"]).is_err());
+        std::fs::write(&list, "# nothing\n").unwrap();
+        assert!(plan(&["-i", name]).unwrap_err().contains("no URL in"));
+    }
+
+    #[test]
+    fn targets() {
+        let target = |args: &[&str]| plan(&[args, &["https://h/f"]].concat()).map(|r| r[0].target.clone());
+        assert_eq!(target(&[]), Ok(Target::Dir(".".into())));
+        assert_eq!(target(&["-d", "there"]), Ok(Target::Dir("there".into())));
+        assert_eq!(target(&["-o", "name"]), Ok(Target::File("name".into())));
+        assert_eq!(target(&["-o", "name", "-d", "there"]), Ok(Target::File("there/name".into())));
+        assert_eq!(target(&["-o", "-"]), Ok(Target::Stdout));
+        for refused in
+            [&["-o", "-", "-d", "x"][..], &["-o", "-", "--json"], &["-o", "new/"], &["-o", "."], &["-o", ".."]]
+        {
+            assert!(target(refused).is_err(), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_login_goes_to_the_urls_but_not_to_the_mirrors() {
+        let request = &plan(&["--user", "me:a:b/@", "-m", "https://m/f", "https://h/f"]).unwrap()[0];
+        assert_eq!(request.url.url().as_str(), "https://me:a%3Ab%2F%40@h/f");
+        assert_eq!(request.mirrors[0].url().as_str(), "https://m/f");
+    }
+
+    #[test]
+    fn a_url_with_a_login_keeps_it() {
+        let request = &plan(&["--user", "me:x", "https://you@h/f"]).unwrap()[0];
+        assert_eq!(request.url.url().as_str(), "https://you@h/f");
+        assert!(plan(&["--user", "me:x", "data:,x"]).unwrap_err().contains("--user"));
+    }
+
+    #[test]
+    fn labels() {
+        let label = |args: &[&str]| plan(args).unwrap()[0].label();
+        assert_eq!(label(&["https://h/a/b%20c.iso?token=x"]), "b c.iso");
+        assert_eq!(label(&["https://me:secret@h/"]), "https://h/");
+        assert_eq!(label(&["https://h/f", "-o", "dir/name"]), "name");
+    }
+}

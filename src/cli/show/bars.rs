@@ -1,0 +1,241 @@
+//! Progress bars on a terminal.
+
+use std::collections::HashMap;
+use std::io;
+use std::time::Instant;
+
+use dlm_api::{Event, Progress, Report, Result};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{Show, text};
+use crate::cli::escape::plain;
+use crate::cli::exit::Exit;
+use crate::cli::plan::Request;
+use crate::cli::units::size;
+
+/// A bar for each download that runs, and one for all of them if there are several.
+#[derive(Debug)]
+pub struct Bars {
+    multi: MultiProgress,
+    all: Option<Total>,
+    bars: HashMap<usize, ProgressBar>,
+}
+
+#[derive(Debug)]
+struct Total {
+    bar: ProgressBar,
+    downloads: usize,
+    finished: usize,
+    progress: HashMap<usize, Progress>,
+}
+
+impl Bars {
+    /// Bars on standard error for this many downloads.
+    pub fn new(downloads: usize) -> Self {
+        Self::on(ProgressDrawTarget::stderr(), downloads)
+    }
+
+    fn on(target: ProgressDrawTarget, downloads: usize) -> Self {
+        let multi = MultiProgress::with_draw_target(target);
+        let all = (downloads > 1).then(|| {
+            let bar = multi.add(ProgressBar::no_length());
+            Total { bar, downloads, finished: 0, progress: HashMap::new() }
+        });
+        let mut bars = Self { multi, all, bars: HashMap::new() };
+        bars.draw_total();
+        bars
+    }
+
+    /// A line above the bars. A terminal that is gone is no reason to stop a download.
+    fn line(&self, line: &str) {
+        let _ = self.multi.println(line);
+    }
+
+    fn draw_total(&mut self) {
+        let Some(all) = &mut self.all else { return };
+        let mut sum = sum(all.progress.values());
+        if all.progress.len() < all.downloads {
+            // How much the downloads hold that did not start yet is not known.
+            sum.total = None;
+        }
+        let name = format!("{} of {} done", all.finished, all.downloads);
+        draw(&all.bar, &name, &sum);
+    }
+}
+
+impl Show for Bars {
+    fn started(&mut self, id: usize, request: &Request, _: Instant) -> io::Result<()> {
+        let bar = ProgressBar::no_length();
+        let bar = match &self.all {
+            Some(all) => self.multi.insert_before(&all.bar, bar),
+            None => self.multi.add(bar),
+        };
+        draw(&bar, &request.label(), &Progress::default());
+        self.bars.insert(id, bar);
+        Ok(())
+    }
+
+    fn event(&mut self, id: usize, event: &Event, _: Instant) -> io::Result<()> {
+        let Some(bar) = self.bars.get(&id) else { return Ok(()) };
+        match event {
+            Event::Progress(progress) => {
+                draw(bar, &bar.prefix(), progress);
+                if let Some(all) = &mut self.all {
+                    all.progress.insert(id, *progress);
+                }
+                self.draw_total();
+            }
+            Event::Named { path, .. } => bar.set_prefix(plain(path.as_str()).into_owned()),
+            other => {
+                if let Some(line) = text::event(other) {
+                    self.line(&format!("{}: {line}", bar.prefix()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finished(&mut self, id: usize, request: &Request, outcome: &Result<Report>) -> io::Result<()> {
+        if let Some(bar) = self.bars.remove(&id) {
+            bar.finish_and_clear();
+            self.multi.remove(&bar);
+        }
+        match outcome {
+            Ok(report) => self.line(&text::report(report)),
+            Err(error) => text::failure(&request.url.to_string(), error).lines().for_each(|line| self.line(line)),
+        }
+        if let Some(all) = &mut self.all {
+            all.finished += 1;
+            // What it received stays in the sum, but it is not fast any more.
+            let progress = all.progress.entry(id).or_default();
+            (progress.rate, progress.connections) = (0, 0);
+        }
+        self.draw_total();
+        Ok(())
+    }
+
+    fn stopping(&mut self) -> io::Result<()> {
+        self.line(text::STOPPING);
+        Ok(())
+    }
+
+    fn done(&mut self, _: &[Result<Report>], _: Exit) -> io::Result<()> {
+        if let Some(all) = &self.all {
+            all.bar.finish_and_clear();
+        }
+        Ok(())
+    }
+}
+
+/// The total is known only if that of each is.
+fn sum<'a>(all: impl Iterator<Item = &'a Progress>) -> Progress {
+    let mut nothing = Progress::default();
+    nothing.total = Some(0);
+    all.fold(nothing, |mut sum, one| {
+        sum.total = sum.total.zip(one.total).map(|(a, b)| a.saturating_add(b));
+        sum.received = sum.received.saturating_add(one.received);
+        sum.rate = sum.rate.saturating_add(one.rate);
+        sum.connections = sum.connections.saturating_add(one.connections);
+        sum
+    })
+}
+
+fn draw(bar: &ProgressBar, name: &str, progress: &Progress) {
+    // The templates are constants, and a test draws both.
+    let style = |template| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    match progress.total {
+        Some(total) => {
+            if bar.length() != Some(total) {
+                bar.set_length(total);
+                bar.set_style(style("{prefix:24!} [{bar:20}] {percent:>3}% {msg}").progress_chars("=> "));
+            }
+            bar.set_message(format!("of {}, {}", size(total), text::rate(progress)));
+        }
+        None => {
+            if bar.length().is_some() || progress.received == 0 {
+                bar.unset_length();
+                bar.set_style(style("{prefix:24!} {msg}"));
+            }
+            bar.set_message(text::progress(progress));
+        }
+    }
+    bar.set_prefix(plain(name).into_owned());
+    bar.set_position(progress.received);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::json::tests::request;
+    use super::super::text::tests::some_progress;
+    use super::*;
+    use dlm_api::{EntryId, EntryPath, Error, ErrorKind};
+    use indicatif::InMemoryTerm;
+
+    fn bars(downloads: usize) -> (Bars, InMemoryTerm) {
+        let term = InMemoryTerm::new(20, 120);
+        let target = ProgressDrawTarget::term_like(Box::new(term.clone()));
+        (Bars::on(target, downloads), term)
+    }
+
+    fn redraw(bars: &Bars) {
+        bars.bars.values().chain(bars.all.as_ref().map(|all| &all.bar)).for_each(ProgressBar::tick);
+    }
+
+    #[test]
+    fn one_download_has_one_bar() {
+        let (mut bars, term) = bars(1);
+        let now = Instant::now();
+        bars.started(0, &request(), now).unwrap();
+        bars.event(0, &Event::Progress(some_progress()), now).unwrap();
+        redraw(&bars);
+        let screen = term.contents();
+        assert_eq!(screen.lines().count(), 1, "{screen}");
+        assert!(screen.starts_with("f.iso "), "{screen}");
+        assert!(screen.ends_with(" 50% of 3.00 GiB, 12.0 MiB/s, ETA 2:08, 4 connections"), "{screen}");
+    }
+
+    #[test]
+    fn several_downloads_have_a_total() {
+        let (mut bars, term) = bars(2);
+        let now = Instant::now();
+        for id in 0..2 {
+            bars.started(id, &request(), now).unwrap();
+            bars.event(id, &Event::Progress(some_progress()), now).unwrap();
+        }
+        redraw(&bars);
+        let screen = term.contents();
+        let last = screen.lines().last().unwrap();
+        assert_eq!(screen.lines().count(), 3, "{screen}");
+        assert!(last.starts_with("0 of 2 done"), "{screen}");
+        assert!(last.ends_with(" 50% of 6.00 GiB, 24.0 MiB/s, ETA 2:08, 8 connections"), "{screen}");
+
+        let error = Error::new(ErrorKind::Network, "reset");
+        bars.finished(0, &request(), &Err(error)).unwrap();
+        redraw(&bars);
+        let screen = term.contents();
+        assert!(screen.starts_with("error: https://h/f.iso?k=***: reset\n  hint: "), "{screen}");
+        assert!(screen.contains("1 of 2 done"), "{screen}");
+        assert!(screen.lines().last().unwrap().ends_with("12.0 MiB/s, ETA 4:16, 4 connections"), "{screen}");
+    }
+
+    #[test]
+    fn an_unknown_length_has_no_percentage() {
+        let (mut bars, term) = bars(1);
+        let mut progress = some_progress();
+        progress.total = None;
+        bars.started(0, &request(), Instant::now()).unwrap();
+        bars.event(0, &Event::Progress(progress), Instant::now()).unwrap();
+        redraw(&bars);
+        assert!(term.contents().ends_with(" 1.50 GiB, 12.0 MiB/s, 4 connections"), "{}", term.contents());
+    }
+
+    #[test]
+    fn a_name_from_a_server_is_made_visible() {
+        let (mut bars, term) = bars(1);
+        bars.started(0, &request(), Instant::now()).unwrap();
+        let path = EntryPath::new("\u{9b}2Jx").unwrap();
+        bars.event(0, &Event::Named { entry: EntryId::FIRST, path }, Instant::now()).unwrap();
+        redraw(&bars);
+        assert!(term.contents().starts_with("\\u{9b}2Jx"), "{}", term.contents());
+    }
+}

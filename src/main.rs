@@ -1,0 +1,7 @@
+//! The program `dlm`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dlm::cli::main()
+}

@@ -1,0 +1,192 @@
+//! [`Dlm`]: the program, run as a user runs it.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::{self, JoinHandle};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::wait_for;
+
+/// A command line of the program.
+#[derive(Debug)]
+pub struct Dlm {
+    command: Command,
+    input: Option<Vec<u8>>,
+    home: TempDir,
+}
+
+/// The program while it runs. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    stdout: Option<JoinHandle<Vec<u8>>>,
+    stderr: Option<JoinHandle<Vec<u8>>>,
+    _home: TempDir,
+}
+
+/// What the program did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(clippy::exhaustive_structs)]
+pub struct Finished {
+    /// The exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+impl Dlm {
+    /// The program at this path: `env!("CARGO_BIN_EXE_dlm")`. It sees nothing of the caller's environment that could
+    /// change what it does.
+    ///
+    /// # Panics
+    ///
+    /// If there is no temporary folder to be had.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let mut command = Command::new(program);
+        command.env_clear().env("HOME", home.path()).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        Self { command, input: None, home }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Runs it in this folder.
+    #[must_use]
+    pub fn dir(mut self, dir: impl AsRef<Path>) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Gives it this on standard input. Otherwise that is empty.
+    #[must_use]
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(input.into());
+        self
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    ///
+    /// If it can't be started, or does not end.
+    pub fn run(self) -> Finished {
+        self.start().wait()
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    ///
+    /// If it can't be started.
+    pub fn start(self) -> Process {
+        let (mut process, stdout) = self.spawn();
+        process.stdout = Some(collect(stdout));
+        process
+    }
+
+    /// Starts it, and leaves its standard output to the caller.
+    ///
+    /// # Panics
+    ///
+    /// If it can't be started.
+    pub fn spawn(mut self) -> (Process, ChildStdout) {
+        self.command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
+        if let (Some(input), Some(mut stdin)) = (self.input, child.stdin.take()) {
+            // It may end without reading all of it.
+            thread::spawn(move || drop(stdin.write_all(&input)));
+        }
+        let stdout = child.stdout.take().unwrap();
+        let stderr = child.stderr.take().map(collect);
+        (Process { child, stdout: None, stderr, _home: self.home }, stdout)
+    }
+}
+
+impl Process {
+    /// Kills it: SIGKILL, as when the system runs out of memory. It can do nothing about that.
+    pub fn kill(&mut self) {
+        // Fails only if it has ended already.
+        let _ = self.child.kill();
+    }
+
+    /// Interrupts it, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    /// Asks it to end, as a shutdown of the system does.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    fn signal(&self, signal: Signal) {
+        // It is not reaped before `wait` or `drop`, so the number is still its own.
+        let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come.
+    pub fn wait(mut self) -> Finished {
+        let status = wait_for("the program to end", || self.child.try_wait().unwrap());
+        let text = |reader: Option<JoinHandle<Vec<u8>>>| reader.map(|r| r.join().unwrap()).unwrap_or_default();
+        let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
+        Finished { code: status.code(), stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Finished {
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Standard output as JSON, a value a line.
+    ///
+    /// # Panics
+    ///
+    /// If it is none.
+    pub fn json(&self) -> Vec<Value> {
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        self.text().lines().map(parse).collect()
+    }
+}
+
+/// Reads all of it at once, so that the program never waits for us.
+fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut all = Vec::new();
+        // What was read before an error is what there is.
+        let _ = from.read_to_end(&mut all);
+        all
+    })
+}
