@@ -156,7 +156,7 @@ pub(super) mod tests {
         let mut lines: Vec<String> = events.iter().map(|e| event(e).unwrap()).collect();
         assert!(lines[0].ends_with("asking again in 1.5 s"), "{}", lines[0]);
         let mut done = Report::default();
-        done.entries.push(EntryReport::new(EntryPath::new("a\x1b[2J").unwrap(), 1, Verification::Digest(evil.clone())));
+        done.entries.push(EntryReport::new(EntryPath::new("a").unwrap(), 1, Verification::Digest(evil.clone())));
         lines.push(report(&done));
         done.entries[0].skipped = true;
         done.entries[0].file = Some("\x1b[2J".into());
