@@ -1,9 +1,12 @@
 //! The program `dlm`: downloads files, resumes them, checks them, and takes them from several mirrors at once.
 //!
-//! Another program that wants to download depends on `dlm-api` and on the protocols it needs, not on this crate:
-//! what is here is the command line, and it changes with it.
+//! Another program that wants to download depends on `dlm-api` and on the protocols it needs. What is here is the command
+//! line, which changes with it, and [`Protocols`]: a client with every protocol that is compiled in.
 //!
 //! In reading order: [`cli`] is where the program starts; [`cli::args`] is what can be asked for; [`cli::get`] drives
 //! the downloads and knows nothing of how they are done; [`cli::show`] tells the user about them.
 
 pub mod cli;
+mod protocols;
+
+pub use protocols::Protocols;

@@ -24,8 +24,10 @@ pub trait Protocol: fmt::Debug + Send + Sync + 'static {
 /// What is at a locator.
 #[non_exhaustive]
 pub enum Resolved {
-    /// One source.
+    /// One source of one file.
     Source(Arc<dyn Source>),
+    /// One source that learns by itself which files there are: a swarm, a DAG.
+    Many(Arc<dyn Source>),
     /// Many files, each an entry of its own with a source of its own.
     Listing(BoxStream<'static, Result<Listed>>),
 }
@@ -46,6 +48,7 @@ impl fmt::Debug for Resolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Source(source) => f.debug_tuple("Source").field(source).finish(),
+            Self::Many(source) => f.debug_tuple("Many").field(source).finish(),
             Self::Listing(_) => f.write_str("Listing"),
         }
     }

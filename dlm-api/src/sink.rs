@@ -1,6 +1,12 @@
 //! [`Sink`]: where the bytes go.
 
+#[cfg(feature = "engine")]
+mod file;
+mod memory;
+mod writer;
+
 use std::fmt::Debug;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -9,6 +15,11 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::path::EntryPath;
 use crate::span::{EntryId, Span};
+
+#[cfg(feature = "engine")]
+pub use file::{FileOptions, FileSink, OnExists};
+pub use memory::MemorySink;
+pub use writer::WriterSink;
 
 /// Where the bytes of a download go: files, memory, a pipe, a bucket.
 ///
@@ -38,11 +49,16 @@ pub trait Sink: Debug + Send + Sync + 'static {
     /// Forgets the entry's bytes: the content is another one.
     async fn reset(&self, entry: EntryId) -> Result<()>;
 
-    /// Everything is written and verified: the entry gets its final name. Syncs what needs it. Calling it again is harmless.
+    /// Everything is written and verified, and the length is known: the entry gets its final name. Syncs what needs it.
+    /// Calling it again is harmless.
     async fn finish(&self, entry: &Entry) -> Result<()>;
 
     /// Given up for good: leaves nothing behind, but never takes away what [`finish`](Self::finish) made final.
     async fn abort(&self) -> Result<()>;
+
+    /// The file that the entry gets, or has once it is finished; `None` before [`prepare`](Self::prepare), and where
+    /// there is no file. Returns at once.
+    fn location(&self, entry: EntryId) -> Option<PathBuf>;
 }
 
 /// What a sink can do.
@@ -114,6 +130,11 @@ pub struct Prepared {
     pub existing: Vec<Span>,
     /// What tells this file from another one of the same name, for a checkpoint to be bound to.
     pub stamp: Option<Stamp>,
+    /// The path that the entry gets, where the sink may have chosen another one than it was asked for.
+    pub path: Option<EntryPath>,
+    /// The entry is there already and is to be left as it is: nothing of it is wanted, and it is neither written nor
+    /// finished.
+    pub skip: bool,
 }
 
 impl Prepared {
@@ -133,6 +154,20 @@ impl Prepared {
     #[must_use]
     pub fn with_stamp(mut self, stamp: Stamp) -> Self {
         self.stamp = Some(stamp);
+        self
+    }
+
+    /// Sets the path that the entry gets.
+    #[must_use]
+    pub fn with_path(mut self, path: EntryPath) -> Self {
+        self.path = Some(path);
+        self
+    }
+
+    /// Sets whether the entry is there already and is to be left as it is.
+    #[must_use]
+    pub fn with_skip(mut self, skip: bool) -> Self {
+        self.skip = skip;
         self
     }
 }

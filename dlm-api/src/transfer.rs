@@ -1,5 +1,306 @@
 //! [`Transfer`]: a source's view of the download it serves.
 
-/// A source's view of the download it serves.
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use tokio::sync::{oneshot, watch};
+use tokio::task::AbortHandle;
+use tokio::time;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::fact::{Fact, Identity};
+use crate::lease::Lease;
+use crate::ledger::{NotNow, Voice};
+use crate::origin::Permit;
+use crate::path::EntryPath;
+use crate::pipeline::{READ_BACK, Setup, Shared, Spawner, now};
+use crate::ranged::RangedConfig;
+use crate::scheduler::{Ask, Scheduler, Want};
+use crate::sink::Sink;
+use crate::span::{EntryId, SourceId, Span};
+use crate::sync::lock;
+
+/// How long a claim that has to wait sleeps at most: what may be stolen depends on the time, not only on the ledger.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// A source's view of the download it serves: what is wanted, what is known, and the way to deliver. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Transfer {}
+pub struct Transfer {
+    pub(crate) shared: Arc<Shared>,
+    source: SourceId,
+    entry: Option<EntryId>,
+    transferred: Arc<AtomicU64>,
+}
+
+impl Transfer {
+    pub(crate) fn new(shared: Arc<Shared>, source: SourceId, entry: Option<EntryId>) -> Self {
+        Self { shared, source, entry, transferred: Arc::new(AtomicU64::new(0)) }
+    }
+
+    /// A transfer of one file into `sink`, for the test of a source without an engine. Nothing renames the file, syncs it or
+    /// records how far it is.
+    pub fn standalone(sink: Arc<dyn Sink>, scheduler: impl Scheduler) -> Self {
+        let shared = Arc::new(Shared::new(sink, Setup::default()));
+        let source = {
+            let mut core = lock(&shared.core);
+            core.scheduler = Box::new(scheduler);
+            core.ledger.add_unnamed();
+            let source = core.ledger.add_source("standalone");
+            // The user's word on the layout is never refused.
+            let _ = core.ledger.learn(Voice::User, Fact::LayoutComplete);
+            source
+        };
+        Self::new(shared, source, Some(EntryId::FIRST))
+    }
+
+    /// The source's number in this download.
+    pub fn source(&self) -> SourceId {
+        self.source
+    }
+
+    /// The only entry that the source is to deliver, if it is bound to one.
+    pub fn bound_to(&self) -> Option<EntryId> {
+        self.entry
+    }
+
+    /// Tells the ledger a fact. [`ErrorKind::Changed`] says that others, who are believed, say something else;
+    /// the source ends with that error then.
+    pub fn learn(&self, fact: Fact) -> Result<()> {
+        if let (Fact::Len(_, len) | Fact::Entry { len: Some(len), .. }, Some(max)) = (&fact, self.shared.setup.max_size)
+            && *len > max
+        {
+            return Err(too_large(*len, max));
+        }
+        let learned = self.shared.ledger(|ledger| ledger.learn(Voice::Source(self.source), fact));
+        self.shared.notify();
+        learned
+    }
+
+    /// The number of the entry with this path, once it was learned.
+    pub fn entry_at(&self, path: &EntryPath) -> Option<EntryId> {
+        self.shared.ledger(|ledger| ledger.entry_at(Voice::Source(self.source), path))
+    }
+
+    /// The length of an entry, once it is known.
+    pub fn len(&self, entry: EntryId) -> Option<u64> {
+        self.shared.ledger(|ledger| ledger.len(entry))
+    }
+
+    /// What an entry's content is, as far as it is known.
+    pub fn identities(&self, entry: EntryId) -> Vec<Identity> {
+        self.shared.ledger(|ledger| ledger.identities(entry))
+    }
+
+    /// Whether every byte of an entry is checked against the digest of its piece.
+    pub fn is_covered_by_pieces(&self, entry: EntryId) -> bool {
+        self.shared.ledger(|ledger| ledger.is_covered_by_pieces(entry))
+    }
+
+    /// Whether one stream has to bring the whole entry, because parts of it could not be proven to belong together.
+    pub fn is_solo(&self, entry: EntryId) -> bool {
+        self.shared.ledger(|ledger| ledger.is_solo(entry))
+    }
+
+    /// How many sources this download has that are in use.
+    pub fn live_sources(&self) -> usize {
+        self.shared.ledger(|ledger| ledger.live_sources())
+    }
+
+    /// Bytes of all entries that are missing; `None` while lengths are unknown.
+    pub fn left(&self) -> Option<u64> {
+        let totals = self.shared.ledger(|ledger| ledger.totals());
+        Some(totals.len?.saturating_sub(totals.sealed))
+    }
+
+    /// Asks for work. The rate is that of the connection which asks, in bytes a second.
+    pub fn claim(&self, want: Want, rate: Option<u64>) -> Result<Lease, NotNow> {
+        let ask = Ask { source: self.source, entry: self.entry, want, rate };
+        let granted = {
+            let core = &mut *lock(&self.shared.core);
+            core.ledger.claim(&ask, core.scheduler.as_mut(), now())
+        };
+        Ok(Lease::new(self.clone(), granted?))
+    }
+
+    /// Waits for work; `None` when nothing more is wanted.
+    pub async fn next(&self, want: Want, rate: Option<u64>) -> Option<Lease> {
+        let mut changes = self.changes();
+        loop {
+            match self.claim(want.clone(), rate) {
+                Ok(lease) => return Some(lease),
+                Err(NotNow::Done) => return None,
+                Err(NotNow::Wait) => {
+                    // Both ways the answer may be another one.
+                    let _ = time::timeout(LOOK_AGAIN, changes.next()).await;
+                }
+            }
+        }
+    }
+
+    /// The ledger's changes from now on.
+    pub fn changes(&self) -> Changes {
+        Changes(self.shared.changed.subscribe())
+    }
+
+    /// Whether a span is sealed: there, and as right as can be told. What a swarm tells its peers it has.
+    pub fn is_sealed(&self, span: &Span) -> bool {
+        self.shared.ledger(|ledger| ledger.sealed(span.entry).contains(&span.range))
+    }
+
+    /// Sealed bytes: what a swarm uploads, and what a reader reads.
+    pub async fn read(&self, span: &Span) -> Result<Bytes> {
+        if !self.is_sealed(span) {
+            return Err(
+                Error::new(ErrorKind::NotFound, "these bytes are not here yet").with("span", format_args!("{span:?}"))
+            );
+        }
+        if span.len() <= READ_BACK {
+            return self.shared.read(span).await;
+        }
+        let mut all = BytesMut::with_capacity(span.len() as usize);
+        let mut at = span.range.start;
+        while at < span.range.end {
+            let end = span.range.end.min(at + READ_BACK);
+            all.extend_from_slice(&self.shared.read(&Span::new(span.entry, at..end)).await?);
+            at = end;
+        }
+        Ok(all.freeze())
+    }
+
+    /// How a range source of this download behaves: as it was made, unless the caller of the download says otherwise.
+    pub(crate) fn ranged_config(&self, own: &RangedConfig) -> RangedConfig {
+        let mut config = own.clone();
+        let setup = &self.shared.setup;
+        config.connections = setup.connections.unwrap_or(config.connections);
+        config.retries = setup.retries.unwrap_or(config.retries);
+        config
+    }
+
+    /// Waits until the rate limits let `bytes` pass. [`Lease::write`] does that itself; a source that must slow down before it asks,
+    /// as a swarm does, calls this.
+    pub async fn throttle(&self, bytes: u64) {
+        self.shared.pass(bytes).await;
+    }
+
+    /// Leave to have one more connection to an origin, once there is one. All downloads of a client share these.
+    pub async fn permit(&self, origin: &str) -> Permit {
+        self.shared.setup.origins.acquire(origin).await
+    }
+
+    /// Leave to have one more connection to an origin, if there is one now.
+    pub fn try_permit(&self, origin: &str) -> Option<Permit> {
+        self.shared.setup.origins.try_acquire(origin)
+    }
+
+    /// Counts a connection that delivers, for as long as the answer lives.
+    pub fn connected(&self) -> Connected {
+        self.shared.counters.connections.fetch_add(1, Ordering::Relaxed);
+        Connected(self.shared.clone())
+    }
+
+    /// Tells the user something that is no error.
+    pub fn warn(&self, warning: impl Into<String>) {
+        self.shared.send(Event::Warning(warning.into()));
+    }
+
+    /// Tells the user that this source failed and is asked again.
+    pub fn retrying(&self, error: &Error, after: Duration) {
+        let source = self.shared.ledger(|ledger| ledger.source_name(self.source).to_owned());
+        self.shared.send(Event::SourceRetry { source, reason: error.chain(), after });
+    }
+
+    /// Bytes that are about to be written are compared with these, which the same response brought of somebody else's span.
+    pub(crate) async fn witness(&self, entry: EntryId, offset: u64, bytes: Bytes) -> Result<()> {
+        self.count(bytes.len() as u64, true);
+        let witness = crate::pipeline::Witness { entry, offset, bytes, source: self.source };
+        self.shared.witness(witness).await
+    }
+
+    /// Counts bytes that the source delivered.
+    pub(crate) fn count(&self, bytes: u64, wasted: bool) {
+        self.transferred.fetch_add(bytes, Ordering::Relaxed);
+        self.shared.counters.transferred.fetch_add(bytes, Ordering::Relaxed);
+        if wasted {
+            self.shared.counters.wasted.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Payload bytes that this source delivered.
+    pub fn transferred(&self) -> u64 {
+        self.transferred.load(Ordering::Relaxed)
+    }
+
+    /// Runs a future where connections run: on the engine's own threads, or, without an engine, on the caller's runtime.
+    /// It ends when the answer is dropped.
+    pub fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Task<T> {
+        Task::new(&self.shared.setup.spawner, future)
+    }
+}
+
+pub(crate) fn too_large(len: u64, max: u64) -> Error {
+    Error::new(ErrorKind::TooLarge, "the file is larger than allowed").with("bytes", len).with("allowed", max)
+}
+
+/// A ledger's changes. See [`Transfer::changes`].
+#[derive(Clone, Debug)]
+pub struct Changes(watch::Receiver<()>);
+
+impl Changes {
+    /// Returns when the ledger has changed since the last call, or since this was made. Changes that come close together count as one.
+    pub async fn next(&mut self) {
+        // The sender lives in the transfer; without one nothing changes.
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// A connection that delivers. See [`Transfer::connected`].
+#[derive(Debug)]
+pub struct Connected(Arc<Shared>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.counters.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A future that runs on its own and ends when this is dropped. See [`Transfer::spawn`].
+#[derive(Debug)]
+pub struct Task<T> {
+    abort: AbortHandle,
+    receive: oneshot::Receiver<T>,
+}
+
+impl<T: Send + 'static> Task<T> {
+    pub(crate) fn new(spawner: &Spawner, future: impl Future<Output = T> + Send + 'static) -> Self {
+        let (send, receive) = oneshot::channel();
+        let run = async move {
+            // Nobody may be waiting for it any more.
+            let _ = send.send(future.await);
+        };
+        Self { abort: spawner(run.boxed()), receive }
+    }
+}
+
+impl<T> Future for Task<T> {
+    /// `None` if it ended without a result: the engine is gone, or it panicked.
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.receive.poll_unpin(cx).map(Result::ok)
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.abort.abort();
+    }
+}

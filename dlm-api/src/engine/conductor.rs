@@ -1,0 +1,491 @@
+//! [`Conductor`]: runs the sources of one download until it is complete.
+
+use std::future::poll_fn;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, FuturesUnordered};
+use futures::{FutureExt, StreamExt};
+use tokio::sync::watch;
+use tokio::time;
+
+use super::Client;
+use super::download::{Kept, lay_out};
+use super::finish::Repair;
+use super::handle::{Command, Handle};
+use super::keeper::Keeper;
+use super::plane::run_on;
+use super::runner::{Next, Runner, RunnerState};
+use crate::checkpoint::SourceRecord;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, Progress, Report, State};
+use crate::fact::Fact;
+use crate::ledger::Voice;
+use crate::locator::Locator;
+use crate::meter::Meter;
+use crate::path::EntryPath;
+use crate::pipeline::{Shared, now};
+use crate::protocol::{Listed, Resolved};
+use crate::source::Source;
+use crate::span::EntryId;
+use crate::transfer::{Task, Transfer};
+
+/// How often the log is written, digests are brought up to date, and things are looked at that no change announces.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How often progress is told.
+const PROGRESS: Duration = Duration::from_millis(200);
+
+/// Changes that come closer together than this are looked at together.
+const SETTLE: Duration = Duration::from_millis(5);
+
+/// How long a stop waits for writes that are on their way.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// How many sources run at once. A listing can bring thousands, each of one file.
+const MAX_RUNNING: usize = 64;
+
+/// Where content comes from.
+#[derive(Debug)]
+pub(super) enum Origin {
+    Locator(Locator),
+    Opened(Resolved),
+}
+
+/// What a download is started with.
+pub(super) struct Plan {
+    pub(super) client: Client,
+    pub(super) wrong: Option<Error>,
+    /// What the caller knows of the only entry.
+    pub(super) facts: Vec<Fact>,
+    /// The only entry's pieces: their lengths and digests.
+    pub(super) pieces: Vec<(u64, Digest)>,
+    pub(super) origins: Vec<Origin>,
+    pub(super) source_records: Vec<SourceRecord>,
+    /// The path of the only entry, if the caller chose it.
+    pub(super) path: Option<EntryPath>,
+    pub(super) kept: Kept,
+    pub(super) resume: bool,
+}
+
+/// Runs the sources of one download until it is complete.
+pub(super) struct Conductor {
+    pub(super) shared: Arc<Shared>,
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) runners: Vec<Runner>,
+    /// Listings that may bring more sources.
+    listings: FuturesUnordered<BoxFuture<'static, Listing>>,
+    command: watch::Receiver<Command>,
+    state: watch::Sender<State>,
+    progress: watch::Sender<Progress>,
+    meter: Meter,
+    metered: u64,
+    last_progress: Instant,
+    pub(super) started: Instant,
+    /// Until the length is known that they are laid out in.
+    pieces: Vec<(u64, Digest)>,
+    pub(super) restarts: u32,
+    /// How often in a row all sources ended without a word although bytes are missing.
+    pub(super) idle_rounds: u32,
+    pub(super) resumed: u64,
+    pub(super) repair: Repair,
+    pub(super) warnings: Vec<String>,
+    /// The log, checkpoints and digests of the whole. It ends only with an error.
+    chores: Option<Task<Error>>,
+}
+
+type Listing = (Option<Result<Listed>>, BoxStream<'static, Result<Listed>>);
+
+impl Conductor {
+    pub(super) fn start(shared: Arc<Shared>, mut plan: Plan) -> Handle {
+        let (command, commands) = watch::channel(Command::Run);
+        let (state_sender, state) = watch::channel(State::Starting);
+        let (progress_sender, progress) = watch::channel(Progress::default());
+        let plane = plan.client.0.plane.clone();
+        let started = plane.start();
+        let kept = std::mem::replace(&mut plan.kept, Kept::Store(None));
+        let keeper = Keeper::new(shared.clone(), kept, std::mem::take(&mut plan.source_records));
+        let conductor = Self {
+            shared: shared.clone(),
+            keeper: Arc::new(keeper),
+            runners: Vec::new(),
+            listings: FuturesUnordered::new(),
+            command: commands,
+            state: state_sender,
+            progress: progress_sender,
+            meter: Meter::new(now()),
+            metered: 0,
+            last_progress: now(),
+            started: now(),
+            pieces: std::mem::take(&mut plan.pieces),
+            restarts: 0,
+            idle_rounds: 0,
+            resumed: 0,
+            repair: Repair::default(),
+            warnings: Vec::new(),
+            chores: None,
+        };
+        let (abort, result) = run_on(&plane, async move {
+            started?;
+            conductor.run(plan).await
+        });
+        Handle { shared, command, state, progress, abort, result: Mutex::new(Some(result)) }
+    }
+
+    async fn run(mut self, mut plan: Plan) -> Result<Report> {
+        let result = match plan.wrong.take() {
+            Some(error) => Err(error),
+            None => self.conduct(plan).await,
+        };
+        // A download that was ended from outside, or failed, keeps what is durable, unless it was found to be wrong.
+        self.chores = None;
+        if let Err(error) = &result
+            && !matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Corrupt | ErrorKind::Storage)
+        {
+            self.halt().await;
+            if let Err(error) = self.keeper.checkpoint().await {
+                self.warn(error.chain());
+            }
+        }
+        self.tell_progress();
+        self.set_state(match &result {
+            Ok(_) => State::Complete,
+            Err(error) if error.kind() == ErrorKind::Cancelled => State::Stopped,
+            Err(_) => State::Failed,
+        });
+        result
+    }
+
+    async fn conduct(&mut self, mut plan: Plan) -> Result<Report> {
+        self.set_state(State::Starting);
+        let origins = self.open(&plan.client, std::mem::take(&mut plan.origins)).await?;
+        let single = plan.path.is_some() || origins.iter().any(|(_, o)| matches!(o, Resolved::Source(_)));
+        if single && let Some(report) = self.take_over(&mut plan).await? {
+            return Ok(report);
+        }
+        for (name, origin) in origins {
+            let bound = single.then_some(EntryId::FIRST);
+            match origin {
+                Resolved::Source(source) => self.add(name, source, bound),
+                Resolved::Many(source) => self.add(name, source, None),
+                Resolved::Listing(listing) => self.listings.push(next_listed(listing)),
+            }
+        }
+        self.set_state(State::Running);
+        self.chores = Some(self.spawn_chores());
+        let mut changed = self.shared.changed.subscribe();
+        let mut tick = time::interval(TICK);
+        tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        loop {
+            if let Some(report) = self.turn().await? {
+                return Ok(report);
+            }
+            self.start_runners();
+            tokio::select! {
+                (i, result) = next_ended(&mut self.runners) => {
+                    if let Some(report) = self.ended(i, result).await? {
+                        return Ok(report);
+                    }
+                }
+                Some((listed, more)) = self.listings.next() => self.listed(listed, more)?,
+                _ = self.command.changed() => self.obey().await?,
+                error = ended_chore(&mut self.chores) => return Err(error),
+                _ = changed.changed() => time::sleep(SETTLE).await,
+                _ = tick.tick() => {}
+            }
+            if now().saturating_duration_since(self.last_progress) >= PROGRESS {
+                self.tell_progress();
+            }
+        }
+    }
+
+    /// Opens the places. One that can't be opened is told, and not missed where there are others.
+    async fn open(&mut self, client: &Client, origins: Vec<Origin>) -> Result<Vec<(String, Resolved)>> {
+        let mut opened = Vec::new();
+        let mut failed = None;
+        for origin in origins {
+            match origin {
+                Origin::Opened(resolved) => opened.push((format!("{resolved:?}"), resolved)),
+                Origin::Locator(locator) => match client.0.registry.open(&locator).await {
+                    Ok(resolved) => opened.push((locator.to_string(), resolved)),
+                    Err(error) => {
+                        let (source, kind) = (locator.to_string(), error.kind());
+                        self.shared.send(Event::SourceBenched { source, kind, reason: error.chain() });
+                        failed.get_or_insert(error);
+                    }
+                },
+            }
+        }
+        match failed {
+            Some(error) if opened.is_empty() => Err(error),
+            _ if opened.is_empty() => Err(Error::new(ErrorKind::InvalidInput, "a download without a source")),
+            _ => Ok(opened),
+        }
+    }
+
+    /// A download of one file: what an earlier run left of it, or a finished file that is to be left as it is.
+    async fn take_over(&mut self, plan: &mut Plan) -> Result<Option<Report>> {
+        if plan.path.is_none() && plan.resume {
+            plan.path = self.keeper.find().await;
+        }
+        let entry = self.shared.ledger(|ledger| {
+            let entry = ledger.add_unnamed();
+            if let Some(path) = &plan.path {
+                ledger.set_path(entry, path.clone());
+            }
+            for fact in plan.facts.drain(..).chain([Fact::LayoutComplete]) {
+                ledger.learn(Voice::User, fact)?;
+            }
+            Ok::<_, Error>(entry)
+        })?;
+        self.want_digests();
+        let Some(path) = plan.path.clone() else { return Ok(None) };
+        self.shared.send(Event::Named { entry, path });
+        let ready = self.shared.prepare(entry).await?;
+        if ready.prepared.skip {
+            return self.skipped().await;
+        }
+        let loaded = if plan.resume { self.keeper.load().await? } else { None };
+        if let Some(loaded) = loaded {
+            let by = self.shared.ledger(|ledger| ledger.add_past());
+            self.resumed = self.keeper.restore(&loaded, entry, &ready, by).await?;
+        }
+        if self.resumed == 0 && !ready.prepared.existing.is_empty() {
+            // Bytes of which nobody knows what they are.
+            self.shared.sink.reset(entry).await?;
+        }
+        if self.resumed > 0 {
+            self.shared.send(Event::Resumed { bytes: self.resumed });
+        }
+        Ok(None)
+    }
+
+    fn add(&mut self, name: String, source: Arc<dyn Source>, entry: Option<EntryId>) {
+        let id = self.shared.ledger(|ledger| ledger.add_source(name.clone()));
+        let transfer = Transfer::new(self.shared.clone(), id, entry);
+        self.runners.push(Runner::new(id, source, transfer, name));
+    }
+
+    fn listed(&mut self, listed: Option<Result<Listed>>, more: BoxStream<'static, Result<Listed>>) -> Result<()> {
+        let Some(listed) = listed.transpose()? else {
+            return self.shared.ledger(|ledger| ledger.learn(Voice::User, Fact::LayoutComplete));
+        };
+        let Listed { path, len, source } = listed;
+        let entry = self.shared.ledger(|ledger| {
+            ledger.learn(Voice::User, Fact::Entry { path: path.clone(), len })?;
+            Ok::<_, Error>(ledger.entry_at(Voice::User, &path))
+        })?;
+        self.add(path.to_string(), source, entry);
+        self.listings.push(next_listed(more));
+        Ok(())
+    }
+
+    fn start_runners(&mut self) {
+        let running = self.runners.iter().filter(|r| matches!(r.state, RunnerState::Running(_))).count();
+        let ready = |runner: &&mut Runner| match runner.state {
+            RunnerState::Idle => true,
+            RunnerState::Resting(until) => now() >= until,
+            _ => false,
+        };
+        let exclusive = self.repair.exclusive();
+        let wanted = |runner: &&mut Runner| exclusive.is_none_or(|only| only == runner.id);
+        let free = MAX_RUNNING.saturating_sub(running);
+        self.runners.iter_mut().filter(ready).filter(wanted).take(free).for_each(Runner::start);
+    }
+
+    /// A source's run is over. `Some` if the download is too: its file was there before.
+    async fn ended(&mut self, i: usize, result: Result<()>) -> Result<Option<Report>> {
+        let runner = &mut self.runners[i];
+        match runner.ended(result) {
+            Next::GoOn => {}
+            Next::Retry(error, pause) => {
+                runner.state = RunnerState::Resting(now() + pause);
+                runner.transfer.retrying(&error, pause);
+            }
+            Next::Bench(error) => self.bench(i, error),
+            Next::Fail(error) => return self.skipped().await?.map_or(Err(error), |report| Ok(Some(report))),
+        }
+        Ok(None)
+    }
+
+    pub(super) fn bench(&mut self, i: usize, error: Error) {
+        let runner = &mut self.runners[i];
+        if !runner.is_usable() {
+            return;
+        }
+        let (source, kind) = (runner.name.clone(), error.kind());
+        self.shared.send(Event::SourceBenched { source, kind, reason: error.chain() });
+        self.shared.ledger(|ledger| {
+            ledger.bench(runner.id);
+            if kind == ErrorKind::Corrupt {
+                ledger.disown(runner.id);
+            }
+        });
+        runner.state = RunnerState::Benched(error);
+        self.shared.notify();
+    }
+
+    pub(super) fn has_listings(&self) -> bool {
+        !self.listings.is_empty()
+    }
+
+    /// Ends all runs, and waits until nothing is on its way any more.
+    pub(super) async fn halt(&mut self) {
+        self.runners.iter_mut().for_each(Runner::halt);
+        let mut changed = self.shared.changed.subscribe();
+        let quiet = async {
+            while !self.shared.ledger(|ledger| ledger.is_quiet()) {
+                // The sender lives as long as the download.
+                let _ = changed.changed().await;
+            }
+        };
+        if time::timeout(QUIET, quiet).await.is_err() {
+            self.warn("a write is still on its way".to_owned());
+        }
+    }
+
+    async fn obey(&mut self) -> Result<()> {
+        let stopped = || Error::new(ErrorKind::Cancelled, "stopped by the caller");
+        loop {
+            let command = *self.command.borrow_and_update();
+            match command {
+                Command::Run => {
+                    self.set_state(State::Running);
+                    self.chores.get_or_insert_with(|| spawn_chores(&self.shared, &self.keeper));
+                    return Ok(());
+                }
+                Command::Pause => {
+                    self.halt().await;
+                    self.chores = None;
+                    self.keeper.checkpoint().await?;
+                    self.tell_progress();
+                    self.set_state(State::Paused);
+                }
+                Command::Stop => {
+                    self.halt().await;
+                    self.chores = None;
+                    self.keeper.checkpoint().await?;
+                    return Err(stopped());
+                }
+                Command::Remove => {
+                    self.halt().await;
+                    self.chores = None;
+                    self.shared.sink.abort().await?;
+                    self.keeper.remove().await?;
+                    return Err(stopped());
+                }
+            }
+            if self.command.changed().await.is_err() {
+                // Nobody can resume it any more.
+                return Err(stopped());
+            }
+        }
+    }
+
+    fn spawn_chores(&self) -> Task<Error> {
+        spawn_chores(&self.shared, &self.keeper)
+    }
+
+    /// Lays out the caller's pieces once the length is known.
+    pub(super) fn lay_out_pieces(&mut self) -> Result<()> {
+        if self.pieces.is_empty() {
+            return Ok(());
+        }
+        let Some(len) = self.shared.ledger(|ledger| ledger.len(EntryId::FIRST)) else { return Ok(()) };
+        let pieces = lay_out(EntryId::FIRST, len, &std::mem::take(&mut self.pieces));
+        self.shared.ledger(|ledger| ledger.learn(Voice::User, Fact::Pieces(pieces)))?;
+        self.shared.notify();
+        Ok(())
+    }
+
+    pub(super) fn want_digests(&self) {
+        let count = self.shared.ledger(|ledger| ledger.entry_count());
+        for id in (0..count as u32).map(EntryId::new) {
+            let (digests, version) = self.shared.ledger(|l| (l.digests(id), l.version(id)));
+            self.shared.whole.want(id, digests, version);
+        }
+    }
+
+    pub(super) fn warn(&mut self, warning: String) {
+        self.shared.send(Event::Warning(warning.clone()));
+        self.warnings.push(warning);
+    }
+
+    pub(super) fn set_state(&self, state: State) {
+        if self.state.send_replace(state) != state || state == State::Starting {
+            self.shared.send(Event::State(state));
+        }
+    }
+
+    pub(super) fn tell_progress(&mut self) {
+        let transferred = self.shared.counters.transferred.load(Ordering::Relaxed);
+        self.meter.add(transferred - self.metered, now());
+        self.metered = transferred;
+        self.last_progress = now();
+        let rate = self.meter.rate(now()).unwrap_or(0);
+        let progress = self.shared.progress(rate, self.started);
+        self.progress.send_replace(progress);
+        self.shared.send(Event::Progress(progress));
+    }
+}
+
+fn spawn_chores(shared: &Arc<Shared>, keeper: &Arc<Keeper>) -> Task<Error> {
+    let (shared, keeper) = (shared.clone(), keeper.clone());
+    let spawner = shared.setup.spawner.clone();
+    let log = {
+        let keeper = keeper.clone();
+        async move {
+            loop {
+                time::sleep(TICK).await;
+                keeper.log().await?;
+            }
+        }
+    };
+    let checkpoint = async move {
+        loop {
+            time::sleep(TICK).await;
+            keeper.checkpoint_if_due().await?;
+        }
+    };
+    let hash = async move {
+        loop {
+            time::sleep(TICK).await;
+            shared.whole.catch_up_all(&shared).await?;
+        }
+    };
+    Task::new(&spawner, async move {
+        let all: Result<((), (), ())> = futures::future::try_join3(log, checkpoint, hash).await;
+        all.err().unwrap_or_else(|| unreachable!("the chores never end by themselves"))
+    })
+}
+
+fn next_listed(mut listing: BoxStream<'static, Result<Listed>>) -> BoxFuture<'static, Listing> {
+    async move { (listing.next().await, listing) }.boxed()
+}
+
+/// Waits for the next source whose run is over.
+async fn next_ended(runners: &mut [Runner]) -> (usize, Result<()>) {
+    poll_fn(|cx| {
+        for (i, runner) in runners.iter_mut().enumerate() {
+            if let RunnerState::Running(task) = &mut runner.state
+                && let Poll::Ready(result) = task.poll_unpin(cx)
+            {
+                let gone = || Err(Error::new(ErrorKind::Cancelled, "a source's task is gone"));
+                return Poll::Ready((i, result.unwrap_or_else(gone)));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+async fn ended_chore(chores: &mut Option<Task<Error>>) -> Error {
+    match chores {
+        Some(task) => task.await.unwrap_or_else(|| Error::new(ErrorKind::Cancelled, "the checkpoint's task is gone")),
+        None => std::future::pending().await,
+    }
+}

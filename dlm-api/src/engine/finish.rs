@@ -1,0 +1,398 @@
+//! Turns of the conductor: what is in doubt, what has to start again, and the end.
+
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use tokio::time;
+
+use super::conductor::Conductor;
+use super::runner::RunnerState;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result, Scope};
+use crate::event::{EntryReport, Event, Report, SourceReport, State, Verification};
+use crate::fact::Strength;
+use crate::ledger::{Ledger, PieceId, Voice};
+use crate::pipeline::{READ_BACK, Shared};
+use crate::span::{EntryId, SourceId, Span};
+
+/// How often an entry may start again because its content is another one. A file that changes more often than it can be
+/// fetched is not worth fetching.
+const MAX_RESTARTS: u32 = 3;
+
+/// How often all sources may end in a row, content, although bytes are missing.
+const MAX_IDLE_ROUNDS: u32 = 5;
+
+/// How many entries are finished at once: their syncs wait for the same disk.
+const FINISH_AT_ONCE: usize = 8;
+
+/// How many times the length of a file may be fetched again to find out whose bytes are wrong.
+const REPAIR_BUDGET: u64 = 2;
+
+/// The search for the source whose bytes spoil a digest of the whole.
+#[derive(Default, Debug)]
+pub(super) struct Repair {
+    /// Sources whose bytes alone were tried, the last one being tried now.
+    tried: Vec<SourceId>,
+    active: bool,
+    refetched: u64,
+    /// Who had delivered what was replaced.
+    suspects: Vec<SourceId>,
+}
+
+impl Repair {
+    /// The only source that may deliver now.
+    pub(super) fn exclusive(&self) -> Option<SourceId> {
+        self.tried.last().copied().filter(|_| self.active)
+    }
+}
+
+impl Conductor {
+    /// Looks at everything that may have come up. `Some` when the download is complete.
+    pub(super) async fn turn(&mut self) -> Result<Option<Report>> {
+        let (accused, restarts) = self.shared.ledger(|ledger| (ledger.take_accused(), ledger.take_restarts()));
+        for (source, error) in accused {
+            // What it delivered without proof is in doubt with it.
+            self.shared.ledger(|ledger| ledger.disown(source));
+            if let Some(i) = self.runners.iter().position(|r| r.id == source) {
+                self.bench(i, error);
+            }
+        }
+        if !restarts.is_empty() {
+            let (entries, reasons): (Vec<_>, Vec<_>) = restarts.into_iter().unzip();
+            self.restart(&entries, &reasons[0]).await?;
+        }
+        self.lay_out_pieces()?;
+        self.recheck().await?;
+        if self.shared.ledger(|ledger| ledger.has_quarantine()) {
+            // First no record claims these bytes any more, then somebody may write others there.
+            self.keeper.save().await?;
+            self.shared.ledger(|ledger| ledger.end_quarantine());
+            self.shared.notify();
+            self.rouse();
+        }
+        if self.shared.ledger(|ledger| ledger.entry_count() > 0 && ledger.is_complete()) {
+            return self.finish().await;
+        }
+        let waiting = |state: &RunnerState| !matches!(state, RunnerState::Done | RunnerState::Benched(_));
+        let exclusive = self.repair.exclusive();
+        let anybody = self.runners.iter().any(|r| waiting(&r.state) && exclusive.is_none_or(|only| only == r.id));
+        if !anybody && !self.has_listings() {
+            self.nobody_left().await?;
+        }
+        Ok(None)
+    }
+
+    /// Sources that were done may have something to do again.
+    fn rouse(&mut self) {
+        for runner in self.runners.iter_mut().filter(|r| matches!(r.state, RunnerState::Done)) {
+            runner.state = RunnerState::Idle;
+        }
+    }
+
+    /// Pieces that were learned after their bytes had come.
+    async fn recheck(&mut self) -> Result<()> {
+        for id in self.shared.ledger(|ledger| ledger.take_recheck()) {
+            let good = check(&self.shared, id).await?;
+            self.shared.ledger(|ledger| ledger.rechecked(id, good));
+            if !good {
+                let piece = self.shared.ledger(|ledger| ledger.piece(id).clone());
+                let Span { entry, range } = piece.spans[0].clone();
+                self.shared.send(Event::PieceCorrupt { entry, range, source: "an earlier response".into() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Entries start again from nothing: their content is another one. The second time one stream has to bring it all.
+    async fn restart(&mut self, entries: &[EntryId], reason: &str) -> Result<()> {
+        if self.restarts >= MAX_RESTARTS {
+            return Err(Error::new(ErrorKind::Changed, "the content changes faster than it can be fetched")
+                .with_scope(Scope::Download)
+                .with("restarts", self.restarts));
+        }
+        self.restarts += 1;
+        entries.iter().for_each(|entry| self.shared.ledger(|ledger| ledger.block(*entry)));
+        self.halt().await;
+        for &entry in entries {
+            // Nobody runs, so nothing is leased before the sink has forgotten it.
+            self.shared.ledger(|ledger| ledger.restart(entry, self.restarts > 1));
+        }
+        // First no record claims the old bytes any more.
+        self.keeper.save().await?;
+        for &entry in entries {
+            self.shared.reset(entry).await?;
+            self.shared.send(Event::Restarted { entry, reason: reason.to_owned() });
+        }
+        self.warnings.push(format!("started again: {reason}"));
+        self.rouse();
+        Ok(())
+    }
+
+    /// No source is left that could deliver.
+    async fn nobody_left(&mut self) -> Result<()> {
+        if self.repair.active {
+            return self.next_repair().await;
+        }
+        let done = self.runners.iter().any(|r| matches!(r.state, RunnerState::Done));
+        if done && self.idle_rounds < MAX_IDLE_ROUNDS {
+            self.idle_rounds += 1;
+            time::sleep(Duration::from_millis(20) * self.idle_rounds).await;
+            self.rouse();
+            return Ok(());
+        }
+        // Those who disagreed with what was known may be the ones who are right.
+        let disagreed =
+            |state: &RunnerState| matches!(state, RunnerState::Benched(e) if e.kind() == ErrorKind::Changed);
+        if self.restarts < MAX_RESTARTS && self.runners.iter().any(|r| disagreed(&r.state)) {
+            self.shared.ledger(|ledger| {
+                ledger.withdraw_facts(Voice::Record);
+                self.runners.iter().for_each(|r| ledger.withdraw_facts(Voice::Source(r.id)));
+            });
+            let mut reason = String::new();
+            for runner in self.runners.iter_mut().filter(|r| disagreed(&r.state)) {
+                if let RunnerState::Benched(error) = &runner.state {
+                    reason = error.chain();
+                }
+                runner.state = RunnerState::Idle;
+                self.shared.ledger(|ledger| ledger.unbench(runner.id));
+            }
+            let count = self.shared.ledger(|ledger| ledger.entry_count());
+            let entries: Vec<EntryId> = (0..count as u32).map(EntryId::new).collect();
+            return self.restart(&entries, &reason).await;
+        }
+        Err(self.no_source())
+    }
+
+    /// Why no source is left: what happened to the first one.
+    fn no_source(&mut self) -> Error {
+        let failed = self.runners.iter_mut().find_map(|runner| match &mut runner.state {
+            RunnerState::Benched(_) => match std::mem::replace(&mut runner.state, RunnerState::Done) {
+                RunnerState::Benched(error) => Some(error.with("source", &runner.name)),
+                _ => None,
+            },
+            _ => None,
+        });
+        let error =
+            failed.unwrap_or_else(|| Error::new(ErrorKind::Protocol, "the sources ended before all bytes had come"));
+        error.with_scope(Scope::Download)
+    }
+
+    /// All bytes are here. `None` if they turn out to be wrong and more has to be fetched.
+    async fn finish(&mut self) -> Result<Option<Report>> {
+        self.set_state(State::Finishing);
+        if let Err(error) = self.shared.check_seams().await {
+            return self.go_on(error);
+        }
+        self.want_digests();
+        let count = self.shared.ledger(|ledger| ledger.entry_count());
+        for entry in (0..count as u32).map(EntryId::new) {
+            self.shared.whole.catch_up(&self.shared, entry).await?;
+            let wrong = self.shared.whole.finish(entry);
+            if !wrong.is_empty() {
+                return self.wrong_digest(entry, &wrong).await;
+            }
+        }
+        self.shared.ledger(|ledger| ledger.set_exclusive(None));
+        self.name_culprits();
+        let finishes = (0..count as u32).map(EntryId::new).map(|entry| {
+            let shared = self.shared.clone();
+            async move {
+                // An empty one was never written to.
+                shared.prepare(entry).await?;
+                shared.finish(entry).await
+            }
+        });
+        // Collected first: a closure over borrowed parts would tie the stream to them.
+        let finishes: Vec<_> = finishes.collect();
+        futures::stream::iter(finishes).buffer_unordered(FINISH_AT_ONCE).try_collect::<()>().await?;
+        self.keeper.remove().await?;
+        let report = self.report();
+        Ok(Some(self.locate(report).await))
+    }
+
+    /// Bytes contradict each other; who is accused of it is dealt with in the next turn.
+    fn go_on(&mut self, error: Error) -> Result<Option<Report>> {
+        if error.kind() != ErrorKind::Changed {
+            return Err(error);
+        }
+        self.set_state(State::Running);
+        self.shared.notify();
+        Ok(None)
+    }
+
+    /// The digest of the whole is wrong. If several sources delivered, one of them lied: each in turn is made to deliver it all.
+    async fn wrong_digest(&mut self, entry: EntryId, wrong: &[Digest]) -> Result<Option<Report>> {
+        self.repair.active = true;
+        if self.shared.info.random_access && self.begin_repair(entry).await? {
+            self.set_state(State::Running);
+            return Ok(None);
+        }
+        // What is there is wrong: a later run must not go on with it.
+        self.halt().await;
+        self.shared.sink.abort().await?;
+        self.keeper.remove().await?;
+        let names: Vec<String> = wrong.iter().map(Digest::to_string).collect();
+        Err(Error::new(ErrorKind::Corrupt, "the content does not match its checksum")
+            .with_scope(Scope::Download)
+            .with("expected", names.join(", ")))
+    }
+
+    async fn next_repair(&mut self) -> Result<()> {
+        let count = self.shared.ledger(|ledger| ledger.entry_count());
+        for entry in (0..count as u32).map(EntryId::new) {
+            if self.begin_repair(entry).await? {
+                return Ok(());
+            }
+        }
+        Err(self.no_source())
+    }
+
+    /// Lets the next source replace what others delivered. Says whether there is one.
+    async fn begin_repair(&mut self, entry: EntryId) -> Result<bool> {
+        let (shares, len) = self.shared.ledger(|ledger| (ledger.shares(entry), ledger.len(entry).unwrap_or(0)));
+        let share = |source: SourceId| shares.iter().find(|(s, _)| *s == source).map_or(0, |(_, bytes)| *bytes);
+        let repair = &self.repair;
+        let may = |source: SourceId| {
+            !repair.tried.contains(&source)
+                && share(source) < len
+                && repair.refetched + (len - share(source)) <= REPAIR_BUDGET * len
+        };
+        let mut candidates: Vec<SourceId> =
+            self.runners.iter().filter(|r| r.is_usable()).map(|r| r.id).filter(|id| may(*id)).collect();
+        candidates.sort_by_key(|id| std::cmp::Reverse(share(*id)));
+        let Some(&source) = candidates.first() else { return Ok(false) };
+        self.halt().await;
+        self.repair.tried.push(source);
+        let others = shares.iter().map(|(s, _)| *s).filter(|s| *s != source);
+        self.repair.suspects = others.collect();
+        self.repair.refetched += self.shared.ledger(|ledger| {
+            ledger.set_exclusive(Some(source));
+            ledger.keep_only(entry, source)
+        });
+        let name = self.shared.ledger(|ledger| ledger.source_name(source).to_owned());
+        self.warn(format!("the checksum is wrong; fetching again from {name} what others delivered"));
+        self.rouse();
+        Ok(true)
+    }
+
+    /// The digest is right now: whose bytes had to be replaced is told.
+    fn name_culprits(&mut self) {
+        if !std::mem::take(&mut self.repair.active) {
+            return;
+        }
+        let suspects = std::mem::take(&mut self.repair.suspects);
+        let names: Vec<String> =
+            self.shared.ledger(|l| suspects.iter().map(|s| l.source_name(*s).to_owned()).collect());
+        let one = suspects.len() == 1;
+        let error = || {
+            Error::new(
+                ErrorKind::Corrupt,
+                if one { "it delivered wrong bytes" } else { "it may have delivered wrong bytes" },
+            )
+        };
+        for source in suspects {
+            if let Some(runner) = self.runners.iter().find(|r| r.id == source) {
+                let (source, reason) = (runner.name.clone(), error().chain());
+                self.shared.send(Event::SourceBenched { source, kind: ErrorKind::Corrupt, reason });
+            }
+        }
+        self.warn(format!("wrong bytes were replaced; they came from {}", names.join(" or ")));
+    }
+
+    fn report(&self) -> Report {
+        let sources: Vec<SourceReport> = self
+            .runners
+            .iter()
+            .map(|runner| SourceReport {
+                source: runner.name.clone(),
+                transferred: runner.transfer.transferred(),
+                benched: match &runner.state {
+                    RunnerState::Benched(error) => Some(error.chain()),
+                    _ => None,
+                },
+            })
+            .collect();
+        let progress = self.shared.progress(0, self.started);
+        let entries = self.shared.ledger(|ledger| {
+            let ids = (0..ledger.entry_count() as u32).map(EntryId::new);
+            let entry = |id: EntryId| {
+                Some(EntryReport {
+                    path: ledger.path(id).cloned()?,
+                    file: None,
+                    len: ledger.len(id)?,
+                    verification: self.verification(ledger, id),
+                    skipped: false,
+                })
+            };
+            ids.filter_map(entry).collect()
+        });
+        Report {
+            entries,
+            resumed: self.resumed,
+            transferred: progress.transferred,
+            wasted: progress.wasted,
+            elapsed: progress.elapsed,
+            sources,
+            warnings: self.warnings.clone(),
+        }
+    }
+
+    fn verification(&self, ledger: &Ledger, id: EntryId) -> Verification {
+        let digests = ledger.digests(id);
+        if let Some(digest) = digests.first() {
+            return Verification::Digest(digest.function().name().to_owned());
+        }
+        let len = ledger.len(id).unwrap_or(0);
+        if len > 0 && ledger.verified(id).bytes() == len {
+            return Verification::Pieces;
+        }
+        let strong = ledger.identities(id).iter().any(|i| i.strength == Strength::Strong);
+        // One response, or several of one source under one strong validator, which an earlier run may have begun.
+        let one_content = ledger.streams(id) <= 1 || (strong && ledger.sources_of(id) <= 1);
+        if one_content { Verification::SameContent } else { Verification::Unverified }
+    }
+
+    /// Fills in where the files are, and the names that the sink chose for them.
+    async fn locate(&mut self, mut report: Report) -> Report {
+        let prepared = self.shared.prepared.lock().await;
+        for (i, entry) in report.entries.iter_mut().enumerate() {
+            let id = EntryId::new(i as u32);
+            entry.file = self.shared.sink.location(id);
+            if let Some(path) = prepared.get(&id).and_then(|ready| ready.prepared.path.clone()) {
+                entry.path = path;
+            }
+        }
+        report
+    }
+
+    /// A file that was there before and is left as it is: there is nothing to do.
+    pub(super) async fn skipped(&mut self) -> Result<Option<Report>> {
+        let entry = EntryId::FIRST;
+        let ready = self.shared.prepared.lock().await.get(&entry).filter(|ready| ready.prepared.skip).cloned();
+        let Some(ready) = ready else { return Ok(None) };
+        let mut report = Report { warnings: self.warnings.clone(), ..Report::default() };
+        report.entries.push(EntryReport {
+            path: ready.prepared.path.unwrap_or(ready.path),
+            file: self.shared.sink.location(entry),
+            len: ready.len.unwrap_or(0),
+            verification: Verification::Unverified,
+            skipped: true,
+        });
+        Ok(Some(report))
+    }
+}
+
+/// Whether the sealed bytes of a piece match its digest.
+async fn check(shared: &Shared, id: PieceId) -> Result<bool> {
+    let piece = shared.ledger(|ledger| ledger.piece(id).clone());
+    let mut hasher = piece.digest.function().start();
+    for span in &piece.spans {
+        let mut at = span.range.start;
+        while at < span.range.end {
+            let end = span.range.end.min(at + READ_BACK);
+            hasher.update(&shared.read(&Span::new(span.entry, at..end)).await?);
+            at = end;
+        }
+    }
+    Ok(piece.digest.matches(hasher))
+}

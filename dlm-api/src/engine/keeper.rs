@@ -1,0 +1,259 @@
+//! [`Keeper`]: keeps checkpoints.
+//!
+//! What it keeps to: a byte is called durable only after a sync of its entry that began when the byte was sealed, and after the
+//! record that says so is on stable storage itself.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use super::download::Kept;
+use crate::checkpoint::{CheckpointStore, EntryRecord, FileCheckpoint, Loaded, Record, SourceRecord};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fact::Fact;
+use crate::ledger::Voice;
+use crate::path::EntryPath;
+use crate::pipeline::{Ready, Shared, now};
+use crate::runs::RangeSet;
+use crate::span::{EntryId, SourceId, Span};
+
+/// A checkpoint is made this often, or when this much is not durable, in bytes.
+const EVERY: Duration = Duration::from_secs(5);
+const EVERY_BYTES: u64 = 64 << 20;
+
+/// But not more often than this: a sync waits for the disk, and what it would save is little.
+const AT_MOST: Duration = Duration::from_secs(1);
+
+/// A download shorter than this in bytes is fetched again after a kill; that is cheaper than two more files.
+const WORTH: u64 = 1 << 20;
+
+/// Keeps checkpoints of one download.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    shared: Arc<Shared>,
+    kept: Kept,
+    /// Where it is kept is known once the first entry has a path.
+    store: OnceLock<Option<Arc<dyn CheckpointStore>>>,
+    sources: Vec<SourceRecord>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Whether a record was saved, to which a log can be bound.
+    begun: bool,
+    /// How many entries it has.
+    entries: usize,
+    last: Instant,
+}
+
+impl Keeper {
+    pub(super) fn new(shared: Arc<Shared>, kept: Kept, sources: Vec<SourceRecord>) -> Self {
+        let state = Mutex::new(State { begun: false, entries: 0, last: now() });
+        Self { shared, kept, store: OnceLock::new(), sources, state }
+    }
+
+    async fn store(&self) -> Option<&Arc<dyn CheckpointStore>> {
+        if let Some(store) = self.store.get() {
+            return store.as_ref();
+        }
+        let prepared = self.shared.prepared.lock().await;
+        let first = prepared.get(&EntryId::FIRST)?;
+        // The sink may have chosen another name than it was asked for.
+        let path = first.prepared.path.as_ref().unwrap_or(&first.path);
+        self.store.get_or_init(|| self.kept.store(path)).as_ref()
+    }
+
+    /// The path under which an earlier run began this download, if there is one.
+    pub(super) async fn find(&self) -> Option<EntryPath> {
+        let Kept::Folder(folder) = &self.kept else { return None };
+        for source in &self.sources {
+            if let Ok(Some(path)) = FileCheckpoint::find(folder, &source.key).await {
+                return Some(path);
+            }
+        }
+        None
+    }
+
+    /// What an earlier run left. A damaged record is told, and not believed.
+    pub(super) async fn load(&self) -> Result<Option<Loaded>> {
+        let Some(store) = self.store().await else { return Ok(None) };
+        match store.load().await {
+            Ok(loaded) => Ok(loaded.record.is_some().then_some(loaded)),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.shared
+                    .send(crate::event::Event::Warning(format!("{}; starting again from nothing", error.chain())));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes over what an earlier run left of an entry. What it wrote without a sync counts only if a sync succeeds now.
+    pub(super) async fn restore(&self, loaded: &Loaded, entry: EntryId, ready: &Ready, by: SourceId) -> Result<u64> {
+        let Some(recorded) = loaded.record.as_ref().and_then(|r| r.entries.get(entry.index())) else { return Ok(0) };
+        let believed = loaded.believed(entry, &ready.prepared);
+        let mut durable: RangeSet = believed.durable.into_iter().collect();
+        if !believed.written.is_empty() && self.shared.sink.sync(entry).await.is_ok() {
+            believed.written.into_iter().for_each(|range| durable.insert(range));
+        }
+        if durable.is_empty() {
+            return Ok(0);
+        }
+        let verified: RangeSet = believed.verified.into_iter().collect();
+        self.shared.ledger(|ledger| {
+            if let Some(len) = recorded.len {
+                ledger.learn(Voice::Record, Fact::Len(entry, len))?;
+            }
+            for identity in &recorded.identities {
+                ledger.learn(Voice::Record, Fact::Identity(entry, identity.clone()))?;
+            }
+            if let Some(modified) = recorded.modified {
+                ledger.learn(Voice::Record, Fact::Modified(entry, modified))?;
+            }
+            ledger.restore(entry, &durable, &verified, by);
+            Ok(durable.bytes())
+        })
+    }
+
+    /// Whether there is enough to be lost.
+    fn is_worth_it(&self) -> bool {
+        let totals = self.shared.ledger(|ledger| ledger.totals());
+        totals.sealed > 0 && totals.len.unwrap_or(totals.sealed) >= WORTH
+    }
+
+    /// Adds what was written since the last time to the log.
+    pub(super) async fn log(&self) -> Result<()> {
+        let Some(store) = self.store().await.filter(|_| self.is_worth_it()) else { return Ok(()) };
+        let mut state = self.state.lock().await;
+        let known = |state: &State, spans: &[Span]| spans.iter().all(|span| span.entry.index() < state.entries);
+        let mut written = self.shared.ledger(|ledger| ledger.take_unlogged());
+        if !state.begun || !known(&state, &written) {
+            // Small, and says that nothing more is durable yet: what the log is bound to.
+            self.save_record(store.as_ref(), &mut state).await?;
+            written = self.shared.ledger(|ledger| ledger.take_unlogged());
+            written.retain(|span| span.entry.index() < state.entries);
+        }
+        if !written.is_empty() {
+            let written: Vec<_> = written.into_iter().map(|span| (span.entry, span.range)).collect();
+            store.append(&written).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a checkpoint if it is time for one.
+    pub(super) async fn checkpoint_if_due(&self) -> Result<()> {
+        if self.store().await.is_none() || !self.is_worth_it() {
+            return Ok(());
+        }
+        let totals = self.shared.ledger(|ledger| ledger.totals());
+        let dirty = totals.sealed - totals.durable;
+        let since = now().saturating_duration_since(self.state.lock().await.last);
+        if dirty > 0 && (since >= EVERY || (dirty >= EVERY_BYTES && since >= AT_MOST)) {
+            self.checkpoint().await?;
+        }
+        Ok(())
+    }
+
+    /// Makes all that is sealed durable, and records it.
+    pub(super) async fn checkpoint(&self) -> Result<()> {
+        let Some(store) = self.store().await else { return Ok(()) };
+        let mut dirty = self.shared.ledger(|ledger| ledger.dirty());
+        let versions = |dirty: &[(EntryId, RangeSet)]| -> Vec<u64> {
+            self.shared.ledger(|ledger| dirty.iter().map(|(entry, _)| ledger.version(*entry)).collect())
+        };
+        let before = versions(&dirty);
+        for (entry, _) in &dirty {
+            if let Err(error) = self.shared.sink.sync(*entry).await {
+                return Err(self.sync_failed(store.as_ref(), *entry, error).await);
+            }
+        }
+        let mut state = self.state.lock().await;
+        // Where bytes were taken back meanwhile, others may have been written in their place, after the sync.
+        let mut changed = before.into_iter().zip(versions(&dirty)).map(|(before, now)| before != now);
+        dirty.retain(|_| changed.next() == Some(false));
+        // Recorded first, called durable afterwards.
+        let record = self.record(&dirty).await;
+        store.save(&record).await?;
+        state.begun = true;
+        state.entries = record.entries.len();
+        state.last = now();
+        self.shared.ledger(|ledger| {
+            dirty.iter().for_each(|(entry, ranges)| ledger.set_durable(*entry, ranges));
+            // The log is empty now; what was sealed since the sync has to be in it.
+            ledger.log_again();
+        });
+        Ok(())
+    }
+
+    /// What was written since the last good sync may be lost, and a second sync could claim the contrary. The log claims these
+    /// bytes, so it goes.
+    async fn sync_failed(&self, store: &dyn CheckpointStore, entry: EntryId, error: Error) -> Error {
+        self.shared.ledger(|ledger| ledger.lose_dirty(entry));
+        let mut state = self.state.lock().await;
+        if let Err(second) = self.save_record(store, &mut state).await {
+            self.shared.send(crate::event::Event::Warning(second.chain()));
+        }
+        error
+    }
+
+    /// Saves what is durable as it stands: called when something was taken back.
+    pub(super) async fn save(&self) -> Result<()> {
+        let Some(store) = self.store().await else { return Ok(()) };
+        let mut state = self.state.lock().await;
+        if state.begun {
+            self.save_record(store.as_ref(), &mut state).await?;
+        }
+        Ok(())
+    }
+
+    async fn save_record(&self, store: &dyn CheckpointStore, state: &mut State) -> Result<()> {
+        let record = self.record(&[]).await;
+        store.save(&record).await?;
+        state.begun = true;
+        state.entries = record.entries.len();
+        self.shared.ledger(|ledger| ledger.log_again());
+        Ok(())
+    }
+
+    /// The record of what is durable, with `more` that is about to be.
+    async fn record(&self, more: &[(EntryId, RangeSet)]) -> Record {
+        let prepared = self.shared.prepared.lock().await;
+        let entries = self.shared.ledger(|ledger| {
+            // Numbers in the record are places in it: up to the first entry that has no file yet.
+            let ids = (0..ledger.entry_count() as u32).map(EntryId::new);
+            let ready = ids.map_while(|id| prepared.get(&id).map(|ready| (id, ready)));
+            let record_of = |(id, ready): (EntryId, &Ready)| {
+                let mut durable = ledger.durable(id).clone();
+                let added = more.iter().filter(|(entry, _)| *entry == id).flat_map(|(_, ranges)| ranges.ranges());
+                // What was taken back meanwhile is not sealed any more.
+                added.for_each(|range| {
+                    let still: Vec<_> = ledger.sealed(id).within(range).collect();
+                    still.into_iter().for_each(|(run, ())| durable.insert(run));
+                });
+                let verified = durable
+                    .ranges()
+                    .flat_map(|run| ledger.verified(id).within(run).map(|(r, ())| r).collect::<Vec<_>>());
+                let mut entry = EntryRecord::new(ready.prepared.path.as_ref().unwrap_or(&ready.path).clone());
+                entry.verified = verified.collect();
+                entry.durable = durable.ranges().collect();
+                entry.len = ledger.len(id);
+                entry.stamp = ready.prepared.stamp;
+                entry.identities = ledger.identities(id);
+                entry.modified = ledger.modified(id);
+                entry
+            };
+            ready.map(record_of).collect()
+        });
+        Record { entries, sources: self.sources.clone() }
+    }
+
+    /// The download is finished or given up.
+    pub(super) async fn remove(&self) -> Result<()> {
+        let Some(store) = self.store().await else { return Ok(()) };
+        let mut state = self.state.lock().await;
+        state.begun = false;
+        store.remove().await
+    }
+}

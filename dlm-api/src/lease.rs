@@ -1,0 +1,323 @@
+//! [`Lease`]: a source's exclusive right to write some spans.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::digest::{Digest, Hasher};
+use crate::error::{Error, ErrorKind, Result, Retry, Scope};
+use crate::event::Event;
+use crate::ledger::{Grant, PieceId};
+use crate::pipeline::{READ_BACK, now};
+use crate::span::{EntryId, LeaseId, Span};
+use crate::transfer::{Transfer, too_large};
+
+/// Bytes are given to the sink when this many are there: few large writes cost less than many small ones.
+const COALESCE: usize = 1 << 20;
+
+/// Or when the oldest has waited for this long, so that a kill costs no more than this at any rate.
+const FLUSH_AFTER: Duration = Duration::from_millis(250);
+
+/// Whether a lease wants more.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[must_use]
+#[allow(clippy::exhaustive_enums)]
+pub enum Flow {
+    /// It does.
+    More,
+    /// It has all it wants: it is served, or what was left of it was taken away.
+    Stop,
+}
+
+/// A source's exclusive right to write some spans. What it hasn't sealed when it is dropped goes back to the pool.
+#[derive(Debug)]
+pub struct Lease {
+    id: LeaseId,
+    transfer: Transfer,
+    spans: Vec<Span>,
+    hedge: bool,
+    buffer: Buffer,
+    /// Pieces whose first bytes are hashed.
+    running: HashMap<PieceId, Running>,
+    prepared: Option<EntryId>,
+}
+
+/// The digest of a piece, hashed as far as its bytes came in order.
+struct Running {
+    hasher: Box<dyn Hasher>,
+    next: u64,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+impl Lease {
+    pub(crate) fn new(transfer: Transfer, grant: Grant) -> Self {
+        let Grant { lease: id, spans, hedge } = grant;
+        Self { id, transfer, spans, hedge, buffer: Buffer::default(), running: HashMap::new(), prepared: None }
+    }
+
+    /// The spans as they were given out. What is [`remaining`](Self::remaining) of them can become less at any time.
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    /// What has not been handed over of what the lease still holds.
+    pub fn remaining(&self) -> Vec<Span> {
+        self.transfer.shared.ledger(|ledger| ledger.remaining(self.id))
+    }
+
+    /// Hands over bytes of an entry. They may come in any order within the lease; bytes outside it are thrown away.
+    ///
+    /// Waits for the rate limit and for the sink: that is the back-pressure, a source doesn't read on meanwhile.
+    /// [`ErrorKind::Corrupt`] says that a piece is whole now and wrong; the lease has lost it then, and can go on with the rest.
+    pub async fn write(&mut self, entry: EntryId, offset: u64, data: Bytes) -> Result<Flow> {
+        let shared = self.transfer.shared.clone();
+        let end = offset + data.len() as u64;
+        shared.pass(data.len() as u64).await;
+        self.transfer.count(data.len() as u64, false);
+        if let Some(max) = shared.setup.max_size
+            && end > max
+        {
+            return Err(too_large(end, max));
+        }
+        if let Some(other) = shared.seams.check(entry, offset, &data) {
+            return Err(shared.disagreement(self.transfer.source(), other, &Span::new(entry, offset..end)));
+        }
+        if self.prepared != Some(entry) {
+            if shared.prepare(entry).await?.prepared.skip {
+                return Err(Error::new(ErrorKind::Cancelled, "the file is there already and is left as it is"));
+            }
+            self.prepared = Some(entry);
+        }
+        let (mut at, mut last) = (offset, false);
+        while at < end && !last {
+            let admitted = shared.ledger(|ledger| ledger.admit(self.id, entry, at..end, now()));
+            last = admitted.last;
+            let from = at + admitted.skip;
+            let to = from + admitted.take;
+            if admitted.take > 0 {
+                self.buffer.push(entry, from, data.slice((from - offset) as usize..(to - offset) as usize));
+            }
+            shared.counters.wasted.fetch_add(admitted.skip, Ordering::Relaxed);
+            at = to;
+        }
+        shared.counters.wasted.fetch_add(end - at, Ordering::Relaxed);
+        if self.hedge {
+            if last {
+                self.win().await?;
+            }
+        } else if last || self.buffer.is_due() {
+            self.flush().await?;
+        }
+        Ok(if last { Flow::Stop } else { Flow::More })
+    }
+
+    /// Gives all that was handed over to the sink. A source calls this when nothing more may come for a while; otherwise
+    /// it happens by itself, a quarter of a second late at the most.
+    pub async fn flush(&mut self) -> Result<()> {
+        if self.hedge {
+            return Ok(());
+        }
+        for (entry, offset, data) in self.buffer.take() {
+            self.hash(entry, offset, &data);
+            self.store(entry, offset, data).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether bytes wait that [`flush`](Self::flush) would give to the sink.
+    pub fn is_dirty(&self) -> bool {
+        !self.hedge && !self.buffer.runs.is_empty()
+    }
+
+    async fn store(&mut self, entry: EntryId, offset: u64, data: Vec<Bytes>) -> Result<()> {
+        let shared = self.transfer.shared.clone();
+        let landed = shared.put(self.id, entry, offset, data.clone()).await?;
+        let len: usize = data.iter().map(Bytes::len).sum();
+        if landed.sealed == len as u64 && shared.info.random_access {
+            let version = shared.ledger(|ledger| ledger.version(entry));
+            shared.whole.offer(entry, offset, &data, version);
+        }
+        let mut wrong = None;
+        for id in landed.pieces {
+            wrong = self.check(id).await?.or(wrong);
+        }
+        shared.drain(entry).await?;
+        shared.notify();
+        wrong.map_or(Ok(()), Err)
+    }
+
+    /// Feeds the digests of the pieces that these bytes go on with.
+    fn hash(&mut self, entry: EntryId, offset: u64, data: &[Bytes]) {
+        let len: usize = data.iter().map(Bytes::len).sum();
+        let span = Span::new(entry, offset..offset + len as u64);
+        let parts: Vec<(PieceId, u64, Span, Option<Digest>)> = self.transfer.shared.ledger(|ledger| {
+            let mut parts = Vec::new();
+            for id in ledger.pieces_within(&span) {
+                let mut base = 0;
+                for part in &ledger.piece(id).spans {
+                    if part.entry == entry && part.range.start < span.range.end && span.range.start < part.range.end {
+                        let from = part.range.start.max(offset);
+                        let linear = base + (from - part.range.start);
+                        let new = (linear == 0).then(|| ledger.piece(id).digest.clone());
+                        parts.push((id, linear, Span::new(entry, from..part.range.end.min(span.range.end)), new));
+                    }
+                    base += part.len();
+                }
+            }
+            parts
+        });
+        for (id, linear, part, first) in parts {
+            if let Some(digest) = first {
+                self.running.entry(id).or_insert_with(|| Running { hasher: digest.function().start(), next: 0 });
+            }
+            let Some(running) = self.running.get_mut(&id).filter(|r| r.next == linear) else { continue };
+            let mut at = offset;
+            for chunk in data {
+                let end = at + chunk.len() as u64;
+                let (from, to) = (part.range.start.max(at), part.range.end.min(end));
+                if from < to {
+                    running.hasher.update(&chunk[(from - at) as usize..(to - at) as usize]);
+                }
+                at = end;
+            }
+            running.next += part.len();
+        }
+    }
+
+    /// Checks a piece that is whole now, and seals it or gives it back. `Some` is what is wrong with it.
+    async fn check(&mut self, id: PieceId) -> Result<Option<Error>> {
+        let shared = &self.transfer.shared;
+        let piece = shared.ledger(|ledger| ledger.piece(id).clone());
+        let fresh = || Running { hasher: piece.digest.function().start(), next: 0 };
+        let mut running = self.running.remove(&id).unwrap_or_else(fresh);
+        let mut base = 0;
+        for span in &piece.spans {
+            // What came out of order was not hashed on its way.
+            while running.next < base + span.len() {
+                let from = span.range.start + (running.next - base);
+                let back = Span::new(span.entry, from..span.range.end.min(from + READ_BACK));
+                let data = shared.read(&back).await?;
+                running.hasher.update(&data);
+                running.next += back.len();
+            }
+            base += span.len();
+        }
+        let good = piece.digest.matches(running.hasher);
+        Ok(self.judge(id, &piece.spans, good))
+    }
+
+    fn judge(&self, id: PieceId, spans: &[Span], good: bool) -> Option<Error> {
+        let shared = &self.transfer.shared;
+        let (entry, range) = (spans[0].entry, spans[0].range.clone());
+        if good {
+            if let (true, true) = shared.ledger(|ledger| ledger.seal_piece(self.id, id)) {
+                shared.send(Event::Repaired { entry, range });
+            }
+            return None;
+        }
+        let len: u64 = spans.iter().map(Span::len).sum();
+        shared.counters.wasted.fetch_add(len, Ordering::Relaxed);
+        let source = shared.ledger(|ledger| {
+            ledger.fail_piece(self.id, id);
+            ledger.source_name(self.transfer.source()).to_owned()
+        });
+        shared.send(Event::PieceCorrupt { entry, range: range.clone(), source });
+        let error = Error::new(ErrorKind::Corrupt, "a piece does not match its digest");
+        let error = error.with("entry", entry).with("start", range.start).with("end", range.end);
+        Some(error.with_scope(Scope::Span).with_retry(Retry::Now))
+    }
+
+    /// A hedge has its piece. If it is right, and nobody else was faster, it takes the place of what others have of it.
+    async fn win(&mut self) -> Result<()> {
+        let shared = self.transfer.shared.clone();
+        let Some(id) = shared.ledger(|ledger| ledger.piece_at(self.spans[0].entry, self.spans[0].range.start)) else {
+            return Ok(());
+        };
+        let piece = shared.ledger(|ledger| ledger.piece(id).clone());
+        let runs = self.buffer.take();
+        let mut hasher = piece.digest.function().start();
+        for span in &piece.spans {
+            let of_span = runs.iter().filter(|(entry, offset, _)| *entry == span.entry && span.range.contains(offset));
+            of_span.flat_map(|(_, _, data)| data).for_each(|chunk| hasher.update(chunk));
+        }
+        if !piece.digest.matches(hasher) {
+            return self.judge(id, &piece.spans, false).map_or(Ok(()), Err);
+        }
+        let mut changes = self.transfer.changes();
+        if !shared.ledger(|ledger| ledger.take_over(self.id, id)) {
+            shared.counters.wasted.fetch_add(piece.len(), Ordering::Relaxed);
+            return Ok(());
+        }
+        self.hedge = false;
+        // The loser's last write must not land on top of ours.
+        while shared.ledger(|ledger| ledger.is_writing(&piece.spans)) {
+            changes.next().await;
+        }
+        for (entry, offset, data) in runs {
+            shared.put(self.id, entry, offset, data).await?;
+        }
+        self.judge(id, &piece.spans, true);
+        for span in &piece.spans {
+            shared.drain(span.entry).await?;
+        }
+        shared.notify();
+        Ok(())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.transfer.shared.ledger(|ledger| ledger.release(self.id));
+        self.transfer.shared.notify();
+    }
+}
+
+/// Bytes that were handed over and wait for the sink, in runs.
+#[derive(Default, Debug)]
+struct Buffer {
+    runs: Vec<(EntryId, u64, Vec<Bytes>)>,
+    bytes: usize,
+    since: Option<Instant>,
+}
+
+impl Buffer {
+    fn push(&mut self, entry: EntryId, offset: u64, data: Bytes) {
+        self.since.get_or_insert_with(now);
+        self.bytes += data.len();
+        match self.runs.last_mut() {
+            Some((e, start, chunks)) if *e == entry && *start + total(chunks) == offset => chunks.push(data),
+            _ => self.runs.push((entry, offset, vec![data])),
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.bytes >= COALESCE || self.since.is_some_and(|since| now().saturating_duration_since(since) >= FLUSH_AFTER)
+    }
+
+    /// Everything, in order, as few runs as can be.
+    fn take(&mut self) -> Vec<(EntryId, u64, Vec<Bytes>)> {
+        self.bytes = 0;
+        self.since = None;
+        let mut runs = std::mem::take(&mut self.runs);
+        runs.sort_by_key(|(entry, offset, _)| (*entry, *offset));
+        let mut merged: Vec<(EntryId, u64, Vec<Bytes>)> = Vec::with_capacity(runs.len());
+        for (entry, offset, chunks) in runs {
+            match merged.last_mut() {
+                Some((e, start, before)) if *e == entry && *start + total(before) == offset => before.extend(chunks),
+                _ => merged.push((entry, offset, chunks)),
+            }
+        }
+        merged
+    }
+}
+
+fn total(chunks: &[Bytes]) -> u64 {
+    chunks.iter().map(|chunk| chunk.len() as u64).sum()
+}

@@ -1,0 +1,222 @@
+//! Claims: a scheduler's pick, checked and made a lease.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use super::lease::LeaseState;
+use super::{Ledger, View};
+use crate::scheduler::{Ask, Pick, Scheduler, Want};
+use crate::span::{EntryId, LeaseId, OPEN_END, Span};
+
+/// A lease that was given out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Grant {
+    /// Its number.
+    pub lease: LeaseId,
+    /// Its bytes.
+    pub spans: Vec<Span>,
+    /// Whether somebody else is fetching them too, so that they are staged in memory until they are verified.
+    pub hedge: bool,
+}
+
+/// Why there is no lease.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[allow(clippy::exhaustive_enums)]
+pub enum NotNow {
+    /// Nothing at present; ask again when the ledger has changed.
+    Wait,
+    /// Nothing any more.
+    Done,
+}
+
+impl Ledger {
+    /// Gives a source the bytes that the scheduler picks for it.
+    pub fn claim(&mut self, ask: &Ask, scheduler: &mut dyn Scheduler, now: Instant) -> Result<Grant, NotNow> {
+        let entry_done = |e: EntryId| self.entries.get(e.index()).is_some_and(|e| e.is_complete());
+        if self.is_benched(ask.source)
+            || self.is_complete()
+            || (self.layout_complete && ask.entry.is_some_and(entry_done))
+        {
+            return Err(NotNow::Done);
+        }
+        if self.exclusive.is_some_and(|only| only != ask.source) {
+            return Err(NotNow::Wait);
+        }
+        match scheduler.pick(&View { ledger: self, now }, ask, now) {
+            Pick::Take(spans) => self.take(ask, spans, now),
+            Pick::Steal { lease, at } => self.steal(ask, lease, at, now),
+            Pick::Hedge(spans) => self.hedge(ask, &spans, now),
+            Pick::Wait => Err(NotNow::Wait),
+            Pick::Done => Err(NotNow::Done),
+        }
+    }
+
+    fn take(&mut self, ask: &Ask, spans: Vec<Span>, now: Instant) -> Result<Grant, NotNow> {
+        let spans: Vec<Span> = match &ask.want {
+            Want::Any { .. } => spans.into_iter().find_map(|span| self.fit(ask, span)).unwrap_or_default(),
+            Want::Exactly(_) => {
+                if !spans.iter().all(|span| self.may_take_exactly(ask, span, &spans)) {
+                    return Err(NotNow::Wait);
+                }
+                spans
+            }
+        };
+        if spans.iter().all(Span::is_empty) {
+            return Err(NotNow::Wait);
+        }
+        for span in &spans {
+            self.entries[span.entry.index()].free.remove(span.range.clone());
+            self.touch(span.entry);
+        }
+        Ok(self.grant(ask, spans, false, now))
+    }
+
+    fn grant(&mut self, ask: &Ask, spans: Vec<Span>, hedge: bool, now: Instant) -> Grant {
+        let lease = LeaseId(self.next_lease);
+        self.next_lease += 1;
+        self.leases.insert(lease, LeaseState::new(ask.source, hedge, &spans, now));
+        Grant { lease, spans, hedge }
+    }
+
+    fn may_deliver(&self, ask: &Ask, entry: EntryId) -> bool {
+        ask.entry.is_none_or(|only| only == entry) && self.entries.get(entry.index()).is_some_and(|e| !e.blocked)
+    }
+
+    fn is_leased(&self, entry: EntryId) -> bool {
+        self.leases.values().any(|l| l.held.iter().any(|h| h.span.entry == entry))
+    }
+
+    /// What of `span` may be leased as it stands: from its first byte, to the edges of pieces. Pieces that cross entries
+    /// bring their other spans with them.
+    fn fit(&self, ask: &Ask, span: Span) -> Option<Vec<Span>> {
+        let id = span.entry;
+        if !self.may_deliver(ask, id) {
+            return None;
+        }
+        let entry = &self.entries[id.index()];
+        let (run, ()) = entry.free.get(span.range.start)?;
+        let mut range = span.range.start..span.range.end.min(run.end);
+        if entry.len.is_none() || entry.solo {
+            // One stream brings all of it, as nobody can tell where a second one would have to start, or whether it would fit.
+            let (first, ()) = entry.free.next_from(0)?;
+            return (!self.is_leased(id)).then(|| vec![Span::new(id, first)]);
+        }
+        if let Some(window) = self.window.as_ref().filter(|w| w.entry == id) {
+            if !window.range.contains(&range.start) {
+                return None;
+            }
+            if range.start != window.range.start {
+                range.end = range.end.min(window.range.end);
+            }
+        }
+        let range = self.align(id, range, run.end)?;
+        let mut spans = vec![Span::new(id, range.clone())];
+        for at in [range.start, range.end - 1] {
+            let Some(piece) = self.pieces.at(id, at) else { continue };
+            for other in self.pieces.get(piece).spans.iter().filter(|s| s.entry != id) {
+                if !self.may_deliver(ask, other.entry) || !self.entries[other.entry.index()].free.contains(&other.range)
+                {
+                    return self.fit_without_edges(id, range);
+                }
+                if !spans.contains(other) {
+                    spans.push(other.clone());
+                }
+            }
+        }
+        Some(spans)
+    }
+
+    /// `range` moved to the edges of pieces, within the free run that ends at `free_end`. At least one piece.
+    fn align(&self, entry: EntryId, mut range: Range<u64>, free_end: u64) -> Option<Range<u64>> {
+        if let Some(piece) = self.pieces.range_at(entry, range.start)
+            && piece.start < range.start
+        {
+            range.start = piece.end;
+            range.end = range.end.max(range.start + 1).min(free_end);
+        }
+        if range.is_empty() {
+            return None;
+        }
+        if let Some(piece) = self.pieces.range_at(entry, range.end - 1) {
+            range.end = if piece.end <= free_end { piece.end } else { piece.start };
+        }
+        (!range.is_empty()).then_some(range)
+    }
+
+    /// `range` without its first and last piece where these cross into entries that can't be leased now.
+    fn fit_without_edges(&self, entry: EntryId, mut range: Range<u64>) -> Option<Vec<Span>> {
+        let crosses = |at: u64| self.pieces.at(entry, at).is_some_and(|id| self.pieces.get(id).spans.len() > 1);
+        if crosses(range.start) {
+            range.start = self.pieces.range_at(entry, range.start)?.end;
+        }
+        if range.start < range.end && crosses(range.end - 1) {
+            range.end = self.pieces.range_at(entry, range.end - 1)?.start;
+        }
+        (range.start < range.end).then(|| vec![Span::new(entry, range)])
+    }
+
+    /// Whether the span is free, in the window, and each piece it touches is wholly in `spans`.
+    fn may_take_exactly(&self, ask: &Ask, span: &Span, spans: &[Span]) -> bool {
+        let inside = |part: &Span| {
+            spans
+                .iter()
+                .any(|s| s.entry == part.entry && s.range.start <= part.range.start && part.range.end <= s.range.end)
+        };
+        let in_window = self.window.as_ref().is_none_or(|w| w.entry == span.entry && span.range.end <= w.range.end);
+        self.may_deliver(ask, span.entry)
+            && in_window
+            && !self.entries[span.entry.index()].solo
+            && self.entries[span.entry.index()].free.contains(&span.range)
+            && self.pieces.overlapping(span).all(|id| self.pieces.get(id).spans.iter().all(inside))
+    }
+
+    fn steal(&mut self, ask: &Ask, lease: LeaseId, at: u64, now: Instant) -> Result<Grant, NotNow> {
+        let Want::Any { max } = ask.want else { return Err(NotNow::Wait) };
+        let victim = self.leases.get(&lease).filter(|l| !l.hedge && l.held.len() == 1).ok_or(NotNow::Wait)?;
+        let held = &victim.held[0];
+        let (entry, tail) = (held.span.entry, held.tail());
+        let state = &self.entries[entry.index()];
+        if state.solo || state.len.is_none() || !self.may_deliver(ask, entry) {
+            return Err(NotNow::Wait);
+        }
+        let mut at = at.max(tail.start);
+        if let Some(piece) = self.pieces.range_at(entry, at)
+            && piece.start < at
+        {
+            at = piece.end;
+        }
+        let beyond_window = self.window.as_ref().is_some_and(|w| w.entry == entry && at >= w.range.end);
+        if at >= tail.end || beyond_window {
+            return Err(NotNow::Wait);
+        }
+        if let Some(held) = self.leases.get_mut(&lease).and_then(|l| l.held.first_mut()) {
+            held.span.range.end = at;
+        }
+        self.entries[entry.index()].free.insert(at..tail.end);
+        self.touch(entry);
+        let end = at.saturating_add(max).min(tail.end).min(OPEN_END);
+        self.take(ask, vec![Span::new(entry, at..end)], now)
+    }
+
+    /// One piece, so that a hedge that wins holds nothing that others hold too.
+    fn hedge(&mut self, ask: &Ask, spans: &[Span], now: Instant) -> Result<Grant, NotNow> {
+        let first = spans.first().ok_or(NotNow::Wait)?;
+        let id = self.pieces.at(first.entry, first.range.start).ok_or(NotNow::Wait)?;
+        let piece = self.pieces.get(id).spans.to_vec();
+        let held_by = |hedge: bool, span: &Span| {
+            self.leases.values().filter(|l| l.hedge == hedge).any(|l| {
+                l.held.iter().any(|h| {
+                    h.span.entry == span.entry
+                        && h.span.range.start < span.range.end
+                        && span.range.start < h.span.range.end
+                })
+            })
+        };
+        let may =
+            piece.iter().all(|span| self.may_deliver(ask, span.entry) && held_by(false, span) && !held_by(true, span));
+        if !may {
+            return Err(NotNow::Wait);
+        }
+        Ok(self.grant(ask, piece, true, now))
+    }
+}

@@ -1,0 +1,154 @@
+//! What the ledger knows of an entry.
+
+use std::ops::Range;
+use std::time::SystemTime;
+
+use super::voices::{Verdict, Voice, Voices};
+use crate::digest::Digest;
+use crate::fact::Identity;
+use crate::path::EntryPath;
+use crate::runs::{RangeSet, Runs};
+use crate::span::{OPEN_END, SourceId};
+
+use super::OPEN;
+
+/// One entry. Each byte of `0..len` is in one place only: `free`, `sealed`, `quarantine`, a lease, or a write that
+/// outlived its lease.
+#[derive(Debug)]
+pub(super) struct EntryState {
+    pub(super) path: Option<EntryPath>,
+    pub(super) len: Option<u64>,
+    pub(super) free: RangeSet,
+    pub(super) sealed: RangeSet,
+    /// Sealed, but found to be in doubt. Becomes free when no record claims it any more.
+    pub(super) quarantine: RangeSet,
+    /// The part of `sealed` that was checked against a digest.
+    pub(super) verified: RangeSet,
+    /// The part of `sealed` that is on stable storage and recorded.
+    pub(super) durable: RangeSet,
+    /// `sealed` without `durable`.
+    pub(super) dirty: RangeSet,
+    /// The part of `sealed` that is not in the log of what was written yet.
+    pub(super) unlogged: RangeSet,
+    /// Who delivered what is sealed.
+    pub(super) by: Runs<SourceId>,
+    /// Goes up when sealed bytes are taken back, so that a digest over them starts again.
+    pub(super) version: u64,
+    /// Nothing is leased: the entry is about to start again.
+    pub(super) blocked: bool,
+    /// One lease at a time, from the first missing byte to the end.
+    pub(super) solo: bool,
+    /// How many responses delivered bytes of it.
+    pub(super) streams: u32,
+    pub(super) facts: EntryFacts,
+}
+
+#[derive(Default, Debug)]
+pub(super) struct EntryFacts {
+    pub(super) len: Voices<u64>,
+    pub(super) name: Voices<String>,
+    pub(super) modified: Voices<SystemTime>,
+    digests: Vec<(String, Voices<Digest>)>,
+    identities: Vec<(Identity, Voices<String>)>,
+}
+
+impl EntryFacts {
+    pub(super) fn say_digest(&mut self, who: Voice, digest: Digest, weight: impl Fn(Voice) -> u32) -> Verdict {
+        let name = digest.function().name();
+        let i = self.digests.iter().position(|(n, _)| n == name).unwrap_or_else(|| {
+            self.digests.push((name.to_owned(), Voices::default()));
+            self.digests.len() - 1
+        });
+        self.digests[i].1.say(who, digest, weight)
+    }
+
+    pub(super) fn say_identity(&mut self, who: Voice, identity: Identity, weight: impl Fn(Voice) -> u32) -> Verdict {
+        let value = identity.value.clone();
+        let i = self.identities.iter().position(|(known, _)| known.is_comparable(&identity)).unwrap_or_else(|| {
+            self.identities.push((identity, Voices::default()));
+            self.identities.len() - 1
+        });
+        self.identities[i].1.say(who, value, weight)
+    }
+
+    pub(super) fn digests(&self, weight: impl Fn(Voice) -> u32) -> Vec<Digest> {
+        self.digests.iter().filter_map(|(_, voices)| voices.value(&weight).cloned()).collect()
+    }
+
+    pub(super) fn identities(&self, weight: impl Fn(Voice) -> u32) -> Vec<Identity> {
+        let held = |(known, voices): &(Identity, Voices<String>)| {
+            let value = voices.value(&weight)?.clone();
+            Some(Identity { value, ..known.clone() })
+        };
+        self.identities.iter().filter_map(held).collect()
+    }
+
+    pub(super) fn withdraw(&mut self, who: Voice) {
+        self.len.withdraw(who);
+        self.name.withdraw(who);
+        self.modified.withdraw(who);
+        self.digests.iter_mut().for_each(|(_, voices)| voices.withdraw(who));
+        self.identities.iter_mut().for_each(|(_, voices)| voices.withdraw(who));
+    }
+}
+
+impl EntryState {
+    pub(super) fn new(path: Option<EntryPath>) -> Self {
+        Self {
+            path,
+            len: None,
+            free: RangeSet::from_iter([OPEN]),
+            sealed: RangeSet::new(),
+            quarantine: RangeSet::new(),
+            verified: RangeSet::new(),
+            durable: RangeSet::new(),
+            dirty: RangeSet::new(),
+            unlogged: RangeSet::new(),
+            by: Runs::new(),
+            version: 0,
+            blocked: false,
+            solo: false,
+            streams: 0,
+            facts: EntryFacts::default(),
+        }
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.len.unwrap_or(OPEN_END)
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.len.is_some_and(|len| self.sealed.bytes() == len && !self.blocked)
+    }
+
+    pub(super) fn seal(&mut self, range: Range<u64>, by: SourceId, verified: bool) {
+        self.sealed.insert(range.clone());
+        self.dirty.insert(range.clone());
+        self.unlogged.insert(range.clone());
+        self.by.set(range.clone(), by);
+        if verified {
+            self.verified.insert(range);
+        }
+    }
+
+    /// Takes back what is sealed of `range`; says how many bytes that were.
+    pub(super) fn unseal(&mut self, range: Range<u64>) -> u64 {
+        let there: Vec<Range<u64>> = self.sealed.within(range.clone()).map(|(run, ())| run).collect();
+        if there.is_empty() {
+            return 0;
+        }
+        for set in [&mut self.sealed, &mut self.verified, &mut self.durable, &mut self.dirty, &mut self.unlogged] {
+            set.remove(range.clone());
+        }
+        self.by.remove(range);
+        self.version += 1;
+        there.into_iter().map(|run| (run.end - run.start, self.quarantine.insert(run)).0).sum()
+    }
+
+    /// Everything is free again.
+    pub(super) fn restart(&mut self) {
+        let facts = std::mem::take(&mut self.facts);
+        let fresh = Self::new(self.path.take());
+        *self = Self { version: self.version + 1, solo: self.solo, blocked: self.blocked, facts, ..fresh };
+    }
+}

@@ -1,0 +1,294 @@
+//! Facts: who is believed, and what follows from it.
+
+use std::time::SystemTime;
+
+use super::voices::{Verdict, Voice, WEIGHT_PLAIN, WEIGHT_PROVEN, WEIGHT_USER};
+use super::{EntryState, Ledger, SourceState};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fact::{Fact, Identity, Piece};
+use crate::path::EntryPath;
+use crate::sink::Entry;
+use crate::span::{EntryId, OPEN_END, Span};
+
+/// The most entries that a download can have: a listing that never ends is not worth more memory than this costs.
+const MAX_ENTRIES: usize = 1 << 20;
+
+fn weight(sources: &[SourceState]) -> impl Fn(Voice) -> u32 + Copy + '_ {
+    move |who| match who {
+        Voice::User => WEIGHT_USER,
+        Voice::Record => WEIGHT_PLAIN,
+        Voice::Source(source) if sources[source.index()].proven => WEIGHT_PROVEN,
+        Voice::Source(_) => WEIGHT_PLAIN,
+    }
+}
+
+fn disagrees(what: &'static str) -> Error {
+    Error::new(ErrorKind::Changed, "disagrees with what is known of this download").with("about", what)
+}
+
+impl Ledger {
+    /// Takes a fact. [`ErrorKind::Changed`] says that others, who are believed, say something else.
+    pub fn learn(&mut self, who: Voice, fact: Fact) -> Result<()> {
+        match fact {
+            Fact::Entry { path, len } => {
+                let id = self.learn_entry(who, path)?;
+                len.map_or(Ok(()), |len| self.learn_len(who, id, len))
+            }
+            Fact::Len(id, len) => self.learn_len(who, id, len),
+            Fact::Pieces(pieces) => pieces.into_iter().try_for_each(|piece| self.learn_piece(who, piece)),
+            Fact::Digest(id, digest) => {
+                self.known(id)?;
+                let verdict = self.entries[id.index()].facts.say_digest(who, digest, weight(&self.sources));
+                self.judge(verdict, "the digest")
+            }
+            Fact::Identity(id, identity) => {
+                self.known(id)?;
+                let facts = &mut self.entries[id.index()].facts;
+                match facts.say_identity(who, identity, weight(&self.sources)) {
+                    Verdict::Accepted => Ok(()),
+                    // Even if it is believed now: what was received belongs to another content.
+                    Verdict::Overruled | Verdict::Overturned(_) => Err(disagrees("what the content is")),
+                }
+            }
+            Fact::Name(id, name) => {
+                self.known(id)?;
+                self.entries[id.index()].facts.name.say(who, name, weight(&self.sources));
+                Ok(())
+            }
+            Fact::Modified(id, time) => {
+                self.known(id)?;
+                self.entries[id.index()].facts.modified.say(who, time, weight(&self.sources));
+                Ok(())
+            }
+            Fact::LayoutComplete => {
+                self.layout_complete = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn known(&self, id: EntryId) -> Result<()> {
+        if id.index() < self.entries.len() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::InvalidInput, "no such entry").with("entry", id))
+    }
+
+    fn learn_entry(&mut self, who: Voice, path: EntryPath) -> Result<EntryId> {
+        if let Some(id) = self.by_path.get(&path) {
+            return Ok(*id);
+        }
+        if self.layout_complete {
+            // The only entry goes where the caller wants it, whatever the source calls it.
+            if let (Voice::Source(source), 1) = (who, self.entries.len()) {
+                let alias = &mut self.sources[source.index()].alias;
+                if *alias.get_or_insert_with(|| path.clone()) == path {
+                    return Ok(EntryId::FIRST);
+                }
+            }
+            return Err(disagrees("which files there are").with("path", path));
+        }
+        if self.entries.len() >= MAX_ENTRIES {
+            return Err(Error::new(ErrorKind::TooLarge, "too many files in one download").with("limit", MAX_ENTRIES));
+        }
+        let id = EntryId::new(self.entries.len() as u32);
+        self.entries.push(EntryState::new(Some(path.clone())));
+        self.by_path.insert(path, id);
+        self.with_free.insert(id);
+        Ok(id)
+    }
+
+    /// Adds the only entry of a download whose name is not known yet.
+    pub fn add_unnamed(&mut self) -> EntryId {
+        let id = EntryId::new(self.entries.len() as u32);
+        self.entries.push(EntryState::new(None));
+        self.with_free.insert(id);
+        id
+    }
+
+    /// Gives an entry its path.
+    pub fn set_path(&mut self, id: EntryId, path: EntryPath) {
+        self.by_path.insert(path.clone(), id);
+        self.entries[id.index()].path = Some(path);
+    }
+
+    fn learn_len(&mut self, who: Voice, id: EntryId, len: u64) -> Result<()> {
+        self.known(id)?;
+        if len >= OPEN_END {
+            return Err(Error::new(ErrorKind::Protocol, "a length that no file can have").with("len", len));
+        }
+        let verdict = self.entries[id.index()].facts.len.say(who, len, weight(&self.sources));
+        let overturned = matches!(verdict, Verdict::Overturned(_));
+        self.judge(verdict, "the length")?;
+        if overturned {
+            self.restarts_wanted.insert(id, "its length is another one than was believed".into());
+        } else {
+            self.apply_len(id);
+        }
+        Ok(())
+    }
+
+    /// Cuts the entry to the length that holds.
+    pub(super) fn apply_len(&mut self, id: EntryId) {
+        let state = &mut self.entries[id.index()];
+        let Some(&len) = state.facts.len.value(weight(&self.sources)) else { return };
+        if state.len == Some(len) {
+            return;
+        }
+        if state.sealed.next_from(len).is_some() {
+            self.restarts_wanted.insert(id, "it is shorter than what was received of it".into());
+            return;
+        }
+        state.len = Some(len);
+        state.free.remove(len..OPEN_END);
+        for lease in self.leases.values_mut() {
+            lease.carve(id, &(len..OPEN_END));
+        }
+        self.touch(id);
+    }
+
+    fn judge(&mut self, verdict: Verdict, what: &'static str) -> Result<()> {
+        match verdict {
+            Verdict::Accepted => Ok(()),
+            Verdict::Overruled => Err(disagrees(what)),
+            Verdict::Overturned(losers) => {
+                for loser in losers {
+                    if let Voice::Source(source) = loser {
+                        self.accuse(source, disagrees(what));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn learn_piece(&mut self, who: Voice, piece: Piece) -> Result<()> {
+        for span in &piece.spans {
+            self.known(span.entry)?;
+            let end = self.entries[span.entry.index()].end();
+            if span.is_empty() || span.range.end > end || span.is_open_ended() {
+                return Err(Error::new(ErrorKind::Protocol, "a piece outside its file")
+                    .with("span", format_args!("{span:?}"))
+                    .with("len", end));
+            }
+        }
+        if piece.spans.is_empty() {
+            return Err(Error::new(ErrorKind::Protocol, "a piece without bytes"));
+        }
+        let spans = piece.spans.clone();
+        if !self.pieces.add(piece, who)? {
+            return Ok(());
+        }
+        self.make_room_for(&spans);
+        Ok(())
+    }
+
+    /// Bytes that came before their piece was known: a lease that has part of the piece loses it, and what is sealed is
+    /// checked, or fetched again where it isn't whole.
+    fn make_room_for(&mut self, spans: &[Span]) {
+        let mut cut = Vec::new();
+        for (id, lease) in &self.leases {
+            let whole = spans.iter().all(|s| {
+                lease.held.iter().any(|h| {
+                    h.span.entry == s.entry && h.span.range.start <= s.range.start && s.range.end <= h.span.range.end
+                })
+            });
+            if !whole {
+                cut.push(*id);
+            }
+        }
+        for id in cut {
+            for span in spans {
+                if let Some(lease) = self.leases.get_mut(&id) {
+                    lease.carve(span.entry, &span.range);
+                }
+            }
+        }
+        let sealed = |s: &Span| self.entries[s.entry.index()].sealed.bytes_within(s.range.clone());
+        let (have, want) = (spans.iter().map(sealed).sum::<u64>(), spans.iter().map(Span::len).sum::<u64>());
+        if have == want {
+            self.recheck.extend(self.pieces.at(spans[0].entry, spans[0].range.start));
+        } else if have > 0 {
+            for span in spans {
+                self.entries[span.entry.index()].unseal(span.range.clone());
+            }
+            // A lease in the middle of it would never have it whole.
+            for lease in self.leases.values_mut() {
+                spans.iter().for_each(|span| lease.carve(span.entry, &span.range));
+            }
+        }
+        for span in spans {
+            self.give_back(span.entry, span.range.clone());
+        }
+    }
+
+    /// What `who` said is forgotten.
+    pub fn withdraw_facts(&mut self, who: Voice) {
+        self.entries.iter_mut().for_each(|entry| entry.facts.withdraw(who));
+        self.pieces.withdraw(who);
+    }
+
+    /// The entry with this path, as this source calls it.
+    pub fn entry_at(&self, who: Voice, path: &EntryPath) -> Option<EntryId> {
+        let alias = match who {
+            Voice::Source(source) => self.sources[source.index()].alias.as_ref(),
+            _ => None,
+        };
+        if alias == Some(path) { Some(EntryId::FIRST) } else { self.by_path.get(path).copied() }
+    }
+
+    /// What is known of an entry; its path only once it has one.
+    pub fn entry(&self, id: EntryId) -> Option<Entry> {
+        let state = &self.entries[id.index()];
+        let mut entry = Entry::new(id, state.path.clone()?);
+        entry.len = state.len;
+        entry.modified = self.modified(id);
+        Some(entry)
+    }
+
+    /// The length of an entry, once it is known.
+    pub fn len(&self, id: EntryId) -> Option<u64> {
+        self.entries[id.index()].len
+    }
+
+    /// The path of an entry, once it has one.
+    pub fn path(&self, id: EntryId) -> Option<&EntryPath> {
+        self.entries[id.index()].path.as_ref()
+    }
+
+    /// The name that was suggested for an entry.
+    pub fn name(&self, id: EntryId) -> Option<&str> {
+        self.entries[id.index()].facts.name.value(weight(&self.sources)).map(String::as_str)
+    }
+
+    /// When an entry's content was last changed.
+    pub fn modified(&self, id: EntryId) -> Option<SystemTime> {
+        self.entries[id.index()].facts.modified.value(weight(&self.sources)).copied()
+    }
+
+    /// What an entry as a whole must hash to.
+    pub fn digests(&self, id: EntryId) -> Vec<Digest> {
+        self.entries[id.index()].facts.digests(weight(&self.sources))
+    }
+
+    /// What an entry's content is, by everyone who is believed.
+    pub fn identities(&self, id: EntryId) -> Vec<Identity> {
+        self.entries[id.index()].facts.identities(weight(&self.sources))
+    }
+
+    /// Whether all of an entry is, or will be, checked piece by piece.
+    pub fn is_covered_by_pieces(&self, id: EntryId) -> bool {
+        self.entries[id.index()].len.is_some_and(|len| len > 0 && self.pieces.cover(id, len))
+    }
+
+    /// Whether an entry has pieces at all.
+    pub fn has_pieces(&self, id: EntryId) -> bool {
+        self.pieces.has_any(id)
+    }
+
+    /// What this source said of an entry's length.
+    pub fn len_said_by(&self, id: EntryId, who: Voice) -> Option<u64> {
+        self.entries[id.index()].facts.len.of(who).copied()
+    }
+}

@@ -1,0 +1,137 @@
+//! The pieces of a download, found by offset.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use super::voices::Voice;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fact::Piece;
+use crate::span::{EntryId, SourceId, Span};
+
+/// A piece's number in the ledger.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PieceId(pub(super) u32);
+
+#[derive(Debug)]
+struct Known {
+    piece: Piece,
+    by: Voice,
+}
+
+/// The pieces of a download.
+#[derive(Default, Debug)]
+pub(super) struct Pieces {
+    known: Vec<Known>,
+    /// For each entry, where its pieces' spans start.
+    starts: Vec<BTreeMap<u64, (u64, PieceId)>>,
+    /// Which sources delivered a piece with wrong bytes.
+    failed: HashMap<PieceId, Vec<SourceId>>,
+}
+
+impl Pieces {
+    /// Adds a piece, unless it is known or part of its range has another piece. Says whether it is new.
+    pub(super) fn add(&mut self, piece: Piece, by: Voice) -> Result<bool> {
+        for span in &piece.spans {
+            if self.starts.len() <= span.entry.index() {
+                self.starts.resize_with(span.entry.index() + 1, BTreeMap::new);
+            }
+        }
+        if let Some(id) = piece.spans.first().and_then(|span| self.at(span.entry, span.range.start)) {
+            let other = &self.known[id.0 as usize];
+            if other.piece == piece {
+                return Ok(false);
+            }
+            let same_bytes = other.piece.spans == piece.spans;
+            if same_bytes && other.piece.digest.function().name() == piece.digest.function().name() {
+                return Err(Error::new(ErrorKind::Changed, "a piece is said to have another digest")
+                    .with("span", format_args!("{:?}", piece.spans[0])));
+            }
+        }
+        // Another division of the same bytes is no contradiction, but one is enough.
+        if piece.spans.iter().any(|span| self.overlapping(span).next().is_some()) {
+            return Ok(false);
+        }
+        let id = PieceId(self.known.len() as u32);
+        for span in &piece.spans {
+            self.starts[span.entry.index()].insert(span.range.start, (span.range.end, id));
+        }
+        self.known.push(Known { piece, by });
+        Ok(true)
+    }
+
+    pub(super) fn get(&self, id: PieceId) -> &Piece {
+        &self.known[id.0 as usize].piece
+    }
+
+    pub(super) fn said_by(&self, id: PieceId) -> Voice {
+        self.known[id.0 as usize].by
+    }
+
+    /// The piece that has the byte `at`.
+    pub(super) fn at(&self, entry: EntryId, at: u64) -> Option<PieceId> {
+        let (_, &(end, id)) = self.starts.get(entry.index())?.range(..=at).next_back()?;
+        (end > at).then_some(id)
+    }
+
+    /// The part of the piece at `at` that lies in this entry.
+    pub(super) fn range_at(&self, entry: EntryId, at: u64) -> Option<Range<u64>> {
+        let (&start, &(end, _)) = self.starts.get(entry.index())?.range(..=at).next_back()?;
+        (end > at).then_some(start..end)
+    }
+
+    /// The pieces that have a byte of `span`.
+    pub(super) fn overlapping(&self, span: &Span) -> impl Iterator<Item = PieceId> + '_ {
+        let Range { start, end } = span.range.clone();
+        let first = self.range_at(span.entry, start).map_or(start, |r| r.start);
+        let of_entry = self.starts.get(span.entry.index()).filter(|_| first < end);
+        of_entry.into_iter().flat_map(move |starts| starts.range(first..end)).map(|(_, &(_, id))| id)
+    }
+
+    /// The parts of pieces, in this entry, that have a byte of `span`.
+    pub(super) fn ranges_within(&self, span: &Span) -> impl Iterator<Item = Range<u64>> + '_ {
+        let Range { start, end } = span.range.clone();
+        let first = self.range_at(span.entry, start).map_or(start, |r| r.start);
+        let of_entry = self.starts.get(span.entry.index()).filter(|_| first < end);
+        of_entry.into_iter().flat_map(move |starts| starts.range(first..end)).map(|(&start, &(end, _))| start..end)
+    }
+
+    /// Whether a piece has bytes of this entry.
+    pub(super) fn has_any(&self, entry: EntryId) -> bool {
+        self.starts.get(entry.index()).is_some_and(|starts| !starts.is_empty())
+    }
+
+    /// Whether every byte of `0..len` belongs to a piece.
+    pub(super) fn cover(&self, entry: EntryId, len: u64) -> bool {
+        let Some(starts) = self.starts.get(entry.index()) else { return len == 0 };
+        let mut at = 0;
+        starts.iter().all(|(&start, &(end, _))| std::mem::replace(&mut at, end) == start) && at >= len
+    }
+
+    pub(super) fn note_failure(&mut self, id: PieceId, source: SourceId) -> usize {
+        let failed = self.failed.entry(id).or_default();
+        if !failed.contains(&source) {
+            failed.push(source);
+        }
+        failed.len()
+    }
+
+    pub(super) fn has_failed(&self, id: PieceId, source: SourceId) -> bool {
+        self.failed.get(&id).is_some_and(|sources| sources.contains(&source))
+    }
+
+    pub(super) fn has_failures(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
+    pub(super) fn clear_failure(&mut self, id: PieceId) -> bool {
+        self.failed.remove(&id).is_some()
+    }
+
+    /// Forgets the pieces that `voice` named. Their numbers stay taken.
+    pub(super) fn withdraw(&mut self, voice: Voice) {
+        let known = &self.known;
+        for starts in &mut self.starts {
+            starts.retain(|_, (_, id)| known[id.0 as usize].by != voice);
+        }
+    }
+}

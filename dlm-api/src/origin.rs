@@ -1,0 +1,146 @@
+//! [`Origins`]: how many connections an origin is given, by all downloads together.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use crate::sync::lock;
+
+/// After this many requests without a complaint an origin that complained is given one more connection.
+const CALM: u32 = 16;
+
+/// How many connections each origin is given, by all downloads together. An origin that complains (429, 503, a refused
+/// connection) is given half of what it had; after a while without complaints, one more again.
+#[derive(Debug)]
+pub struct Origins {
+    most: usize,
+    origins: Mutex<HashMap<String, Arc<Origin>>>,
+}
+
+#[derive(Debug)]
+struct Origin {
+    state: Mutex<Limit>,
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct Limit {
+    in_use: usize,
+    limit: usize,
+    calm: u32,
+}
+
+impl Origins {
+    /// At most `most` connections for each origin; at least 1.
+    pub fn new(most: usize) -> Self {
+        Self { most: most.max(1), origins: Mutex::new(HashMap::new()) }
+    }
+
+    fn origin(&self, name: &str) -> Arc<Origin> {
+        let mut origins = lock(&self.origins);
+        if let Some(origin) = origins.get(name) {
+            return origin.clone();
+        }
+        // An origin that nobody uses and that never complained needs no memory.
+        origins.retain(|_, o| Arc::strong_count(o) > 1 || lock(&o.state).limit < self.most);
+        let state = Mutex::new(Limit { in_use: 0, limit: self.most, calm: 0 });
+        let origin = Arc::new(Origin { state, freed: Notify::new() });
+        origins.insert(name.to_owned(), origin.clone());
+        origin
+    }
+
+    /// Leave to have one more connection to `name`, once there is one.
+    pub async fn acquire(&self, name: &str) -> Permit {
+        let origin = self.origin(name);
+        loop {
+            let freed = origin.freed.notified();
+            if let Some(permit) = self.take(&origin) {
+                return permit;
+            }
+            freed.await;
+        }
+    }
+
+    /// Leave to have one more connection to `name`, if there is one now.
+    pub fn try_acquire(&self, name: &str) -> Option<Permit> {
+        self.take(&self.origin(name))
+    }
+
+    fn take(&self, origin: &Arc<Origin>) -> Option<Permit> {
+        let mut state = lock(&origin.state);
+        if state.in_use >= state.limit {
+            return None;
+        }
+        state.in_use += 1;
+        Some(Permit { origin: origin.clone(), most: self.most })
+    }
+}
+
+/// Leave to have one connection to an origin. Ends when it is dropped.
+#[derive(Debug)]
+pub struct Permit {
+    origin: Arc<Origin>,
+    most: usize,
+}
+
+impl Permit {
+    /// A request went well.
+    pub fn went_well(&self) {
+        let mut state = lock(&self.origin.state);
+        if state.limit >= self.most {
+            return;
+        }
+        state.calm += 1;
+        if state.calm >= CALM {
+            state.calm = 0;
+            state.limit += 1;
+            drop(state);
+            self.origin.freed.notify_one();
+        }
+    }
+
+    /// The origin complained of too many connections.
+    pub fn complained(&self) {
+        let mut state = lock(&self.origin.state);
+        state.limit = (state.in_use / 2).max(1);
+        state.calm = 0;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        lock(&self.origin.state).in_use -= 1;
+        self.origin.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_limit_holds_for_all_together_and_halves_on_a_complaint() {
+        let origins = Origins::new(4);
+        let mut permits: Vec<Permit> = (0..4).map(|_| origins.try_acquire("a").unwrap()).collect();
+        assert!(origins.try_acquire("a").is_none());
+        assert!(origins.try_acquire("b").is_some());
+        permits[0].complained();
+        permits.truncate(2);
+        assert!(origins.try_acquire("a").is_none());
+        (0..CALM).for_each(|_| permits[0].went_well());
+        permits.push(origins.acquire("a").await);
+        assert!(origins.try_acquire("a").is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_woken_by_a_drop() {
+        let origins = Origins::new(1);
+        let permit = origins.acquire("a").await;
+        let next = origins.acquire("a");
+        let mut next = std::pin::pin!(next);
+        assert!(futures::poll!(next.as_mut()).is_pending());
+        drop(permit);
+        next.await;
+    }
+}

@@ -1,0 +1,335 @@
+//! What all parts of one download share, and the way of a chunk through it.
+
+mod seam;
+mod sequencer;
+mod whole;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::sync::{Mutex as AsyncMutex, broadcast, oneshot, watch};
+use tokio::task::AbortHandle;
+use tokio::time;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, Progress};
+use crate::ledger::{Landed, Ledger};
+use crate::limit::Limiter;
+use crate::origin::Origins;
+use crate::path::EntryPath;
+use crate::scheduler::{Balanced, Scheduler};
+use crate::sink::{Prepared, Sink, SinkInfo};
+use crate::span::{EntryId, LeaseId, Span};
+use crate::sync::lock;
+
+pub(crate) use seam::{Seams, Witness};
+pub(crate) use sequencer::Sequencer;
+pub(crate) use whole::WholeHashes;
+
+/// How many events a listener may be behind before it loses the oldest.
+const EVENT_BACKLOG: usize = 256;
+
+/// The most that is read back from a sink at once, in bytes.
+pub(crate) const READ_BACK: u64 = 1 << 20;
+
+/// The name of a file for which nobody suggests a better one.
+const NAMELESS: &str = "download";
+
+/// Runs a future on its own.
+pub(crate) type Spawner = Arc<dyn Fn(BoxFuture<'static, ()>) -> AbortHandle + Send + Sync>;
+
+/// What one download's sources, its pipeline and its engine share.
+pub(crate) struct Shared {
+    pub(crate) core: Mutex<Core>,
+    pub(crate) changed: watch::Sender<()>,
+    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) info: SinkInfo,
+    pub(crate) setup: Setup,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) counters: Counters,
+    pub(crate) seams: Seams,
+    pub(crate) whole: WholeHashes,
+    pub(crate) prepared: AsyncMutex<HashMap<EntryId, Ready>>,
+    sequencer: Option<Arc<AsyncMutex<Sequencer>>>,
+}
+
+/// What a download is set up with.
+pub(crate) struct Setup {
+    pub(crate) limits: Vec<Arc<Limiter>>,
+    pub(crate) origins: Arc<Origins>,
+    pub(crate) spawner: Spawner,
+    /// The name of the first entry where no source suggests one.
+    pub(crate) fallback_name: Option<String>,
+    /// The most bytes that an entry may have.
+    pub(crate) max_size: Option<u64>,
+    /// The most connections for each source.
+    pub(crate) connections: Option<usize>,
+    /// How often a connection may fail in a row.
+    pub(crate) retries: Option<u32>,
+    /// Whether the time of the last change is kept.
+    pub(crate) keep_modified: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            limits: Vec::new(),
+            origins: Arc::new(Origins::new(usize::MAX)),
+            spawner: Arc::new(|future| tokio::spawn(future).abort_handle()),
+            fallback_name: None,
+            max_size: None,
+            connections: None,
+            retries: None,
+            keep_modified: true,
+        }
+    }
+}
+
+/// The ledger and the policy that works on it.
+pub(crate) struct Core {
+    pub(crate) ledger: Ledger,
+    pub(crate) scheduler: Box<dyn Scheduler>,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) transferred: AtomicU64,
+    pub(crate) wasted: AtomicU64,
+    pub(crate) connections: AtomicU32,
+}
+
+/// An entry for which the sink is ready.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    pub(crate) path: EntryPath,
+    pub(crate) len: Option<u64>,
+    pub(crate) prepared: Prepared,
+}
+
+impl Shared {
+    pub(crate) fn new(sink: Arc<dyn Sink>, setup: Setup) -> Self {
+        let info = sink.info();
+        let core = Core { ledger: Ledger::new(), scheduler: Box::new(Balanced::new()) };
+        Self {
+            core: Mutex::new(core),
+            changed: watch::Sender::new(()),
+            sink,
+            info,
+            setup,
+            events: broadcast::Sender::new(EVENT_BACKLOG),
+            counters: Counters::default(),
+            seams: Seams::default(),
+            whole: WholeHashes::default(),
+            prepared: AsyncMutex::default(),
+            sequencer: (!info.random_access).then(|| Arc::new(AsyncMutex::new(Sequencer::new()))),
+        }
+    }
+
+    /// Runs `f` on the ledger.
+    pub(crate) fn ledger<T>(&self, f: impl FnOnce(&mut Ledger) -> T) -> T {
+        f(&mut lock(&self.core).ledger)
+    }
+
+    /// Wakes everyone who waits for the ledger to change.
+    pub(crate) fn notify(&self) {
+        self.changed.send_replace(());
+    }
+
+    pub(crate) fn send(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+
+    /// Waits until the rate limits let `bytes` pass.
+    pub(crate) async fn pass(&self, bytes: u64) {
+        for limit in &self.setup.limits {
+            limit.pass(bytes).await;
+        }
+    }
+
+    /// Makes the sink ready for an entry, under the name that is best known now.
+    pub(crate) async fn prepare(&self, id: EntryId) -> Result<Ready> {
+        let mut all = self.prepared.lock().await;
+        let (entry, named) = self.ledger(|ledger| {
+            let named = ledger.path(id).is_none();
+            if named {
+                ledger.set_path(id, self.best_name(ledger.name(id)));
+            }
+            (ledger.entry(id), named)
+        });
+        let mut entry = entry.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "an entry without a path"))?;
+        if !self.setup.keep_modified {
+            entry.modified = None;
+        }
+        if let Some(ready) = all.get(&id)
+            && ready.len == entry.len
+        {
+            return Ok(ready.clone());
+        }
+        if named {
+            self.send(Event::Named { entry: id, path: entry.path.clone() });
+        }
+        let prepared = self.sink.prepare(&entry).await?;
+        // What was there at first is what an earlier run left.
+        let prepared = all.get(&id).map_or(prepared, |first| first.prepared.clone());
+        let ready = Ready { path: entry.path, len: entry.len, prepared };
+        all.insert(id, ready.clone());
+        self.advance_window(id);
+        Ok(ready)
+    }
+
+    fn best_name(&self, suggested: Option<&str>) -> EntryPath {
+        let names = [suggested, self.setup.fallback_name.as_deref(), Some(NAMELESS)];
+        let safe = names.into_iter().flatten().find_map(EntryPath::from_untrusted_name);
+        safe.unwrap_or_else(|| unreachable!("{NAMELESS:?} is a safe name"))
+    }
+
+    /// Hands admitted bytes to the sink. Once begun it goes on to its end, even when this future is dropped.
+    pub(crate) async fn put(
+        self: &Arc<Self>,
+        lease: LeaseId,
+        entry: EntryId,
+        offset: u64,
+        data: Vec<Bytes>,
+    ) -> Result<Landed> {
+        let len: usize = data.iter().map(Bytes::len).sum();
+        let span = Span::new(entry, offset..offset + len as u64);
+        self.ledger(|ledger| ledger.write_begins(lease, span.clone()));
+        let write = Write { shared: self.clone(), lease, span, done: false };
+        let run = async move {
+            match &write.shared.sequencer {
+                Some(sequencer) => sequencer.lock().await.put(offset, data),
+                None => write.shared.sink.write(entry, offset, data).await?,
+            }
+            Ok(write.landed())
+        };
+        self.to_its_end(Box::pin(run)).await
+    }
+
+    /// Runs `future` here if it is ready at once, as an inline write is; else on its own, so that dropping the caller doesn't stop it.
+    async fn to_its_end<T: Send + 'static>(&self, mut future: BoxFuture<'static, Result<T>>) -> Result<T> {
+        if let std::task::Poll::Ready(result) = futures::poll!(future.as_mut()) {
+            return result;
+        }
+        let (send, receive) = oneshot::channel();
+        (self.setup.spawner)(Box::pin(async move {
+            // The receiver is gone if the caller was dropped.
+            let _ = send.send(future.await);
+        }));
+        receive.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Cancelled, "the engine is gone")))
+    }
+
+    /// For a sink that takes bytes in order: passes on what is sealed and next.
+    pub(crate) async fn drain(self: &Arc<Self>, entry: EntryId) -> Result<()> {
+        let Some(sequencer) = self.sequencer.clone() else { return Ok(()) };
+        let shared = self.clone();
+        let run = async move {
+            let mut sequencer = sequencer.lock().await;
+            loop {
+                let cursor = sequencer.cursor();
+                let sealed = shared.ledger(|l| l.sealed(entry).get(cursor).map(|(run, ())| run.end));
+                let Some((offset, data)) = sealed.and_then(|end| sequencer.take_next(end)) else { break };
+                shared.whole.update_in_order(entry, offset, &data);
+                shared.sink.write(entry, offset, data).await?;
+            }
+            shared.ledger(|l| l.set_window(sequencer.window(entry, &shared.info, l)));
+            shared.notify();
+            Ok(())
+        };
+        self.to_its_end(Box::pin(run)).await
+    }
+
+    /// An entry is complete: it gets its final name.
+    pub(crate) async fn finish(&self, id: EntryId) -> Result<()> {
+        let Some(mut entry) = self.ledger(|ledger| ledger.entry(id)) else { return Ok(()) };
+        if !self.setup.keep_modified {
+            entry.modified = None;
+        }
+        self.sink.finish(&entry).await
+    }
+
+    /// An entry starts again from nothing. The caller has seen to it that nobody writes.
+    pub(crate) async fn reset(&self, entry: EntryId) -> Result<()> {
+        self.seams.forget(entry);
+        if let Some(sequencer) = &self.sequencer {
+            if !sequencer.lock().await.restart() {
+                return Err(Error::new(ErrorKind::Changed, "the content changed after its first bytes were passed on"));
+            }
+            self.advance_window(entry);
+        }
+        let was_ready = self.prepared.lock().await.remove(&entry).is_some();
+        if was_ready { self.sink.reset(entry).await } else { Ok(()) }
+    }
+
+    fn advance_window(&self, entry: EntryId) {
+        if let Some(sequencer) = &self.sequencer
+            && let Ok(sequencer) = sequencer.try_lock()
+        {
+            self.ledger(|l| l.set_window(sequencer.window(entry, &self.info, l)));
+        }
+    }
+
+    /// Bytes that are in the sink, or on the way to one that takes them in order.
+    pub(crate) async fn read(&self, span: &Span) -> Result<Bytes> {
+        match &self.sequencer {
+            Some(sequencer) => sequencer.lock().await.read(&span.range),
+            None => self.sink.read(span).await,
+        }
+    }
+
+    pub(crate) fn progress(&self, rate: u64, since: Instant) -> Progress {
+        let totals = self.ledger(|ledger| ledger.totals());
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Progress {
+            total: totals.len,
+            received: totals.sealed + totals.landed,
+            verified: totals.verified,
+            durable: totals.durable,
+            transferred: load(&self.counters.transferred),
+            wasted: load(&self.counters.wasted),
+            rate,
+            connections: self.counters.connections.load(Ordering::Relaxed),
+            elapsed: now().saturating_duration_since(since),
+        }
+    }
+}
+
+/// The time, which tests may hold still.
+pub(crate) fn now() -> Instant {
+    time::Instant::now().into_std()
+}
+
+/// A write on its way to the sink. If it fails, or its task is dropped, the ledger is told.
+struct Write {
+    shared: Arc<Shared>,
+    lease: LeaseId,
+    span: Span,
+    done: bool,
+}
+
+impl Write {
+    fn landed(mut self) -> Landed {
+        self.done = true;
+        self.shared.ledger(|ledger| ledger.landed(self.lease, &self.span))
+    }
+}
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        if !self.done {
+            self.shared.ledger(|ledger| ledger.write_failed(self.lease, &self.span));
+        }
+        self.shared.notify();
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("sink", &self.sink).finish_non_exhaustive()
+    }
+}

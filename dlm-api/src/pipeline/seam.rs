@@ -1,0 +1,144 @@
+//! [`Seams`]: overlaps of neighbouring responses, compared.
+//!
+//! A range is asked for with a few bytes that come before it. If these are not what somebody else delivered there, the two
+//! responses don't belong together, whatever their headers say.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+use super::Shared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::span::{EntryId, SourceId, Span};
+use crate::sync::lock;
+
+/// How many overlaps may wait for their neighbour. There is one for each request that is open; more are not kept.
+const MAX_WAITING: usize = 1024;
+
+/// Bytes that a response brought of somebody else's span.
+#[derive(Clone)]
+pub(crate) struct Witness {
+    pub(crate) entry: EntryId,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Bytes,
+    pub(crate) source: SourceId,
+}
+
+impl Witness {
+    fn end(&self) -> u64 {
+        self.offset + self.bytes.len() as u64
+    }
+}
+
+/// Overlaps that wait for the bytes which they are compared with.
+#[derive(Default)]
+pub(crate) struct Seams {
+    waiting: Mutex<Vec<Witness>>,
+    count: AtomicUsize,
+}
+
+impl Seams {
+    /// Compares a chunk, about to be written, with the overlaps that wait for it. Says whose overlap it contradicts.
+    pub(crate) fn check(&self, entry: EntryId, offset: u64, chunk: &[u8]) -> Option<SourceId> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let end = offset + chunk.len() as u64;
+        let waiting = lock(&self.waiting);
+        let differs = |w: &&Witness| {
+            let (from, to) = (w.offset.max(offset), w.end().min(end));
+            from < to
+                && w.entry == entry
+                && chunk[(from - offset) as usize..(to - offset) as usize]
+                    != w.bytes[(from - w.offset) as usize..(to - w.offset) as usize]
+        };
+        waiting.iter().find(differs).map(|w| w.source)
+    }
+
+    fn keep(&self, witness: Witness) {
+        let mut waiting = lock(&self.waiting);
+        if waiting.len() < MAX_WAITING {
+            waiting.push(witness);
+        }
+        self.count.store(waiting.len(), Ordering::Release);
+    }
+
+    /// Takes the overlaps of which every byte is sealed.
+    fn take_ready(&self, shared: &Shared) -> Vec<Witness> {
+        let mut waiting = lock(&self.waiting);
+        let ready = shared.ledger(|ledger| {
+            waiting.extract_if(.., |w| ledger.sealed(w.entry).contains(&(w.offset..w.end()))).collect()
+        });
+        self.count.store(waiting.len(), Ordering::Release);
+        ready
+    }
+
+    /// An entry starts again: what was seen of it before counts no more.
+    pub(crate) fn forget(&self, entry: EntryId) {
+        let mut waiting = lock(&self.waiting);
+        waiting.retain(|w| w.entry != entry);
+        self.count.store(waiting.len(), Ordering::Release);
+    }
+}
+
+impl Shared {
+    /// Compares an overlap with what is there already; the rest of it waits for the bytes to come.
+    pub(crate) async fn witness(&self, witness: Witness) -> Result<()> {
+        let span = Span::new(witness.entry, witness.offset..witness.end());
+        let all_there = self.ledger(|l| l.sealed(span.entry).contains(&span.range));
+        if all_there {
+            return self.compare(&witness).await;
+        }
+        self.seams.keep(witness);
+        Ok(())
+    }
+
+    async fn compare(&self, witness: &Witness) -> Result<()> {
+        let span = Span::new(witness.entry, witness.offset..witness.end());
+        let there = match self.read(&span).await {
+            // Passed on already, and compared when it was.
+            Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(()),
+            result => result?,
+        };
+        if there == witness.bytes {
+            return Ok(());
+        }
+        // It may have been taken back in between.
+        let by = self.ledger(|l| {
+            l.sealed(span.entry).contains(&span.range).then(|| l.delivered_by(span.entry, span.range.start)).flatten()
+        });
+        by.map_or(Ok(()), |other| Err(self.disagreement(witness.source, other, &span)))
+    }
+
+    /// Two responses brought different bytes for the same place. One source that contradicts itself has changed, or makes up what it
+    /// sends; of two sources, the one that gave less is not believed.
+    pub(crate) fn disagreement(&self, source: SourceId, other: SourceId, span: &Span) -> Error {
+        let error = |who: &str| {
+            Error::new(ErrorKind::Changed, "two responses have different bytes at the same place")
+                .with("offset", span.range.start)
+                .with("other", who)
+        };
+        self.ledger(|ledger| {
+            let names = [source, other].map(|s| ledger.source_name(s).to_owned());
+            if source != other {
+                let shares = ledger.shares(span.entry);
+                let share = |s: SourceId| shares.iter().find(|(by, _)| *by == s).map_or(0, |(_, bytes)| *bytes);
+                if share(other) < share(source) {
+                    ledger.accuse(other, error(&names[0]));
+                    return error(&names[1]).with_retry(crate::error::Retry::Now).with_scope(crate::error::Scope::Span);
+                }
+            }
+            ledger.accuse(source, error(&names[1]));
+            error(&names[1])
+        })
+    }
+
+    /// Compares every overlap whose bytes are there by now.
+    pub(crate) async fn check_seams(&self) -> Result<()> {
+        for witness in self.seams.take_ready(self) {
+            self.compare(&witness).await?;
+        }
+        Ok(())
+    }
+}

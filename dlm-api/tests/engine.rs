@@ -1,0 +1,60 @@
+//! Downloads through the whole engine, from sources that do what a test tells them.
+
+use dlm_api::testkit::{Act, Script, content};
+use dlm_api::{Algorithm, Client, Digest, EntryId, ErrorKind, MemorySink, Ranged, Verification};
+
+const MIB: usize = 1 << 20;
+
+fn client() -> Client {
+    Client::builder().threads(2).build()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Digest::of(Algorithm::Sha256, bytes).to_string()
+}
+
+#[tokio::test]
+async fn one_source_one_file() {
+    for len in [0, 1, 4096, 5 * MIB + 3] {
+        let bytes = content(1, len);
+        let script = Script::new("script://a/f", bytes.clone()).unwrap();
+        let memory = MemorySink::new(u64::MAX);
+        let report = client()
+            .download_from_sources()
+            .source(Ranged::new(script.clone()))
+            .checksum(sha256(&bytes))
+            .to_memory(memory.clone())
+            .await
+            .unwrap();
+        assert_eq!(memory.bytes(EntryId::FIRST).unwrap(), bytes, "{len}");
+        assert_eq!(report.entries[0].verification, Verification::Digest("sha-256".into()));
+        assert_eq!(script.requests().len(), 1, "one request is enough");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_checksum_fails() {
+    let bytes = content(1, MIB);
+    let script = Script::new("script://a/f", bytes.clone()).unwrap();
+    let error = client()
+        .download_from_sources()
+        .source(Ranged::new(script))
+        .checksum(sha256(b"something else"))
+        .to_memory(MemorySink::new(u64::MAX))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_broken_connection_goes_on_where_it_broke() {
+    let bytes = content(2, 3 * MIB);
+    let script = Script::new("script://a/f", bytes.clone()).unwrap();
+    script.act([Act::BreakAfter(MIB), Act::Refuse(ErrorKind::Network), Act::BreakAfter(MIB)]);
+    let memory = MemorySink::new(u64::MAX);
+    let report =
+        client().download_from_sources().source(Ranged::new(script.clone())).to_memory(memory.clone()).await.unwrap();
+    assert_eq!(memory.bytes(EntryId::FIRST).unwrap(), bytes);
+    assert!(report.wasted <= 2 * 4096, "only the overlaps are fetched twice: {}", report.wasted);
+    assert_eq!(report.entries[0].verification, Verification::SameContent);
+}
