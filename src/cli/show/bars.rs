@@ -232,10 +232,13 @@ mod tests {
     #[test]
     fn a_name_from_a_server_is_made_visible() {
         let (mut bars, term) = bars(1);
-        bars.started(0, &request(), Instant::now()).unwrap();
-        let path = EntryPath::new("\u{9b}2Jx").unwrap();
+        let evil = Request { url: "https://h/%1B[2Jx".parse().unwrap(), ..request() };
+        bars.started(0, &evil, Instant::now()).unwrap();
+        redraw(&bars);
+        assert!(term.contents().starts_with("\\u{1b}[2Jx"), "{}", term.contents());
+        let path = EntryPath::new("better").unwrap();
         bars.event(0, &Event::Named { entry: EntryId::FIRST, path }, Instant::now()).unwrap();
         redraw(&bars);
-        assert!(term.contents().starts_with("\\u{9b}2Jx"), "{}", term.contents());
+        assert!(term.contents().starts_with("better "), "{}", term.contents());
     }
 }
