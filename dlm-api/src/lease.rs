@@ -73,6 +73,11 @@ impl Lease {
         self.transfer.shared.ledger(|ledger| ledger.remaining(self.id))
     }
 
+    /// Takes what is free right behind the lease, for a body that goes on there.
+    pub(crate) fn extend(&mut self) {
+        self.transfer.shared.ledger(|ledger| ledger.extend(self.id));
+    }
+
     /// Hands over bytes of an entry. They may come in any order within the lease; bytes outside it are thrown away.
     ///
     /// Waits for the rate limit and for the sink: that is the back-pressure, a source doesn't read on meanwhile.

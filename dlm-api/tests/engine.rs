@@ -58,3 +58,17 @@ async fn a_broken_connection_goes_on_where_it_broke() {
     assert!(report.wasted <= 2 * 4096, "only the overlaps are fetched twice: {}", report.wasted);
     assert_eq!(report.entries[0].verification, Verification::SameContent);
 }
+
+#[tokio::test]
+async fn a_server_without_ranges_is_not_asked_again_and_again() {
+    // Slow enough for a second connection to be tried.
+    let bytes = content(3, 12 * MIB);
+    let script = Script::new("script://a/f", bytes.clone()).unwrap().with_rate(2 << 20);
+    script.always(Act::IgnoreRange);
+    let memory = MemorySink::new(u64::MAX);
+    let report =
+        client().download_from_sources().source(Ranged::new(script.clone())).to_memory(memory.clone()).await.unwrap();
+    assert_eq!(memory.bytes(EntryId::FIRST).unwrap(), bytes);
+    assert!(script.requests().len() <= 3, "{:?}", script.requests());
+    assert!(report.transferred < 13 << 20, "the surviving stream brings it all: {}", report.transferred);
+}

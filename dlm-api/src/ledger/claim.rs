@@ -71,6 +71,20 @@ impl Ledger {
         Ok(self.grant(ask, spans, false, now))
     }
 
+    /// Adds to a lease what is free right behind it.
+    pub fn extend(&mut self, lease: LeaseId) {
+        let Some(held) = self.leases.get_mut(&lease).filter(|l| !l.hedge).and_then(|l| l.held.last_mut()) else {
+            return;
+        };
+        let (id, end) = (held.span.entry, held.span.range.end);
+        let entry = &mut self.entries[id.index()];
+        let behind = entry.free.get(end).filter(|(run, ())| run.start == end && !entry.blocked);
+        let Some((run, ())) = behind else { return };
+        held.span.range.end = run.end;
+        entry.free.remove(run);
+        self.touch(id);
+    }
+
     fn grant(&mut self, ask: &Ask, spans: Vec<Span>, hedge: bool, now: Instant) -> Grant {
         let lease = LeaseId(self.next_lease);
         self.next_lease += 1;

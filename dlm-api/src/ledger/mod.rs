@@ -583,6 +583,11 @@ impl Ledger {
         self.entries[entry.index()].version
     }
 
+    /// One stream has to bring the whole entry from now on.
+    pub fn set_solo(&mut self, entry: EntryId) {
+        self.entries[entry.index()].solo = true;
+    }
+
     /// Whether one stream has to bring the whole entry.
     pub fn is_solo(&self, entry: EntryId) -> bool {
         self.entries[entry.index()].solo
