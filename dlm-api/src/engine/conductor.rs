@@ -144,12 +144,9 @@ impl Conductor {
         // A download that was ended from outside, or failed, keeps what is durable, unless it was found to be wrong.
         self.chores = None;
         if let Err(error) = &result
-            && !matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Corrupt | ErrorKind::Storage)
+            && let Err(second) = self.leave(error).await
         {
-            self.halt().await;
-            if let Err(error) = self.keeper.checkpoint().await {
-                self.warn(error.chain());
-            }
+            self.warn(second.chain());
         }
         self.tell_progress();
         self.set_state(match &result {
@@ -158,6 +155,21 @@ impl Conductor {
             Err(_) => State::Failed,
         });
         result
+    }
+
+    /// What stays after a failure, for a later run.
+    async fn leave(&mut self, error: &Error) -> Result<()> {
+        self.halt().await;
+        if self.shared.ledger(|ledger| ledger.totals()).sealed == 0 {
+            // Nothing that would be missed.
+            self.shared.sink.abort().await?;
+            return self.keeper.remove().await;
+        }
+        match error.kind() {
+            // A stop has made its checkpoint; what is wrong, or may be lost, is not to be recorded.
+            ErrorKind::Cancelled | ErrorKind::Corrupt | ErrorKind::Storage => Ok(()),
+            _ => self.keeper.checkpoint().await,
+        }
     }
 
     async fn conduct(&mut self, mut plan: Plan) -> Result<Report> {

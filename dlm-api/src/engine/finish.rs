@@ -165,9 +165,11 @@ impl Conductor {
 
     /// Why no source is left: what happened to the first one.
     fn no_source(&mut self) -> Error {
+        let several = self.runners.len() > 1;
         let failed = self.runners.iter_mut().find_map(|runner| match &mut runner.state {
             RunnerState::Benched(_) => match std::mem::replace(&mut runner.state, RunnerState::Done) {
-                RunnerState::Benched(error) => Some(error.with("source", &runner.name)),
+                RunnerState::Benched(error) if several => Some(error.with("source", &runner.name)),
+                RunnerState::Benched(error) => Some(error),
                 _ => None,
             },
             _ => None,
