@@ -94,6 +94,8 @@ pub(super) struct Conductor {
     pub(super) resumed: u64,
     pub(super) repair: Repair,
     pub(super) warnings: Vec<String>,
+    /// Entries whose digest of the whole was checked, and by what.
+    pub(super) checked: Vec<(EntryId, String)>,
     /// The log, checkpoints and digests of the whole. It ends only with an error.
     chores: Option<Task<Error>>,
 }
@@ -127,6 +129,7 @@ impl Conductor {
             resumed: 0,
             repair: Repair::default(),
             warnings: Vec::new(),
+            checked: Vec::new(),
             chores: None,
         };
         let (abort, result) = run_on(&plane, async move {
@@ -266,9 +269,12 @@ impl Conductor {
             let by = self.shared.ledger(|ledger| ledger.add_past());
             self.resumed = self.keeper.restore(&loaded, entry, &ready, by).await?;
         }
-        if self.resumed == 0 && !ready.prepared.existing.is_empty() {
-            // Bytes of which nobody knows what they are.
-            self.shared.sink.reset(entry).await?;
+        if self.resumed == 0 {
+            // Whatever is there, nobody knows what it is; and no record is to claim that somebody did.
+            self.keeper.remove().await?;
+            if !ready.prepared.existing.is_empty() {
+                self.shared.sink.reset(entry).await?;
+            }
         }
         if self.resumed > 0 {
             self.shared.send(Event::Resumed { bytes: self.resumed });

@@ -189,10 +189,13 @@ impl Conductor {
         let count = self.shared.ledger(|ledger| ledger.entry_count());
         for entry in (0..count as u32).map(EntryId::new) {
             self.shared.whole.catch_up(&self.shared, entry).await?;
-            let wrong = self.shared.whole.finish(entry);
+            let len = self.shared.ledger(|ledger| ledger.len(entry)).unwrap_or(0);
+            let outcomes = self.shared.whole.finish(entry, len);
+            let wrong: Vec<Digest> = outcomes.iter().filter(|(_, good)| !good).map(|(d, _)| d.clone()).collect();
             if !wrong.is_empty() {
                 return self.wrong_digest(entry, &wrong).await;
             }
+            self.checked.extend(outcomes.iter().map(|(digest, _)| (entry, digest.function().name().to_owned())));
         }
         self.shared.ledger(|ledger| ledger.set_exclusive(None));
         self.name_culprits();
@@ -340,9 +343,8 @@ impl Conductor {
     }
 
     fn verification(&self, ledger: &Ledger, id: EntryId) -> Verification {
-        let digests = ledger.digests(id);
-        if let Some(digest) = digests.first() {
-            return Verification::Digest(digest.function().name().to_owned());
+        if let Some((_, function)) = self.checked.iter().find(|(entry, _)| *entry == id) {
+            return Verification::Digest(function.clone());
         }
         let len = ledger.len(id).unwrap_or(0);
         if len > 0 && ledger.verified(id).bytes() == len {

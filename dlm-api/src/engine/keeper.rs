@@ -113,8 +113,13 @@ impl Keeper {
                 ledger.learn(Voice::Record, Fact::Modified(entry, modified))?;
             }
             ledger.restore(entry, &durable, &verified, by);
-            Ok(durable.bytes())
-        })
+            Ok::<_, Error>(())
+        })?;
+        if let Some(store) = self.store().await {
+            // All of it is durable now, and from here on it is this run that says what is.
+            self.save_record(store.as_ref(), &mut *self.state.lock().await).await?;
+        }
+        Ok(durable.bytes())
     }
 
     /// Whether there is enough to be lost.
