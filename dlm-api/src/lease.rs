@@ -228,12 +228,11 @@ impl Lease {
             }
             return None;
         }
+        let source = shared.ledger(|ledger| {
+            ledger.fail_piece(self.id, id).then(|| ledger.source_name(self.transfer.source()).to_owned())
+        })?;
         let len: u64 = spans.iter().map(Span::len).sum();
         shared.counters.wasted.fetch_add(len, Ordering::Relaxed);
-        let source = shared.ledger(|ledger| {
-            ledger.fail_piece(self.id, id);
-            ledger.source_name(self.transfer.source()).to_owned()
-        });
         shared.send(Event::PieceCorrupt { entry, range: range.clone(), source });
         let error = Error::new(ErrorKind::Corrupt, "a piece does not match its digest");
         let error = error.with("entry", entry).with("start", range.start).with("end", range.end);

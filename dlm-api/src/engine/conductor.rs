@@ -259,8 +259,16 @@ impl Conductor {
         })?;
         self.want_digests();
         let Some(path) = plan.path.clone() else { return Ok(None) };
-        self.shared.send(Event::Named { entry, path });
-        let ready = self.shared.prepare(entry).await?;
+        self.shared.send(Event::Named { entry, path: path.clone() });
+        let ready = match self.shared.prepare(entry).await {
+            Err(error) if error.kind() == ErrorKind::Exists && plan.resume => {
+                return match self.keeper.finished_before(&path).await {
+                    Some(len) => Ok(Some(self.there_already(path, len))),
+                    None => Err(error),
+                };
+            }
+            ready => ready?,
+        };
         if ready.prepared.skip {
             return self.skipped().await;
         }

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result, Scope};
 use crate::event::{EntryReport, Event, Report, SourceReport, State, Verification};
 use crate::fact::Strength;
 use crate::ledger::{Ledger, PieceId, Voice};
+use crate::path::EntryPath;
 use crate::pipeline::{READ_BACK, Shared};
 use crate::span::{EntryId, SourceId, Span};
 
@@ -374,15 +375,15 @@ impl Conductor {
         let entry = EntryId::FIRST;
         let ready = self.shared.prepared.lock().await.get(&entry).filter(|ready| ready.prepared.skip).cloned();
         let Some(ready) = ready else { return Ok(None) };
-        let mut report = Report { warnings: self.warnings.clone(), ..Report::default() };
-        report.entries.push(EntryReport {
-            path: ready.prepared.path.unwrap_or(ready.path),
-            file: self.shared.sink.location(entry),
-            len: ready.len.unwrap_or(0),
-            verification: Verification::Unverified,
-            skipped: true,
-        });
-        Ok(Some(report))
+        Ok(Some(self.there_already(ready.prepared.path.unwrap_or(ready.path), ready.len.unwrap_or(0))))
+    }
+
+    /// The report of a file that was there before.
+    pub(super) fn there_already(&self, path: EntryPath, len: u64) -> Report {
+        let file = self.shared.sink.location(EntryId::FIRST);
+        let verification = Verification::Unverified;
+        let entry = EntryReport { path, file, len, verification, skipped: true };
+        Report { entries: vec![entry], warnings: self.warnings.clone(), ..Report::default() }
     }
 }
 

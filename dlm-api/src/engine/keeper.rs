@@ -3,6 +3,7 @@
 //! What it keeps to: a byte is called durable only after a sync of its entry that began when the byte was sealed, and after the
 //! record that says so is on stable storage itself.
 
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::ledger::Voice;
 use crate::path::EntryPath;
 use crate::pipeline::{Ready, Shared, now};
 use crate::runs::RangeSet;
+use crate::sink::Stamp;
 use crate::span::{EntryId, SourceId, Span};
 
 /// A checkpoint is made this often, or when this much is not durable, in bytes.
@@ -74,6 +76,23 @@ impl Keeper {
             }
         }
         None
+    }
+
+    /// The length of the file at `path`, if it is the one that an earlier run finished just before it was killed: it has its
+    /// final name, which it got after everything was checked and synced, but its record is still there.
+    pub(super) async fn finished_before(&self, path: &EntryPath) -> Option<u64> {
+        let Kept::Folder(folder) = &self.kept else { return None };
+        let store = FileCheckpoint::new(folder, path.clone());
+        let record = store.load().await.ok()?.record?;
+        let entry = record.entries.first().filter(|entry| entry.path == *path)?;
+        let file = folder.join(path.as_str());
+        let there = tokio::task::spawn_blocking(move || file.symlink_metadata()).await.ok()?.ok()?;
+        let is_same = entry.stamp == Some(Stamp { device: there.dev(), inode: there.ino() });
+        if !is_same || entry.len != Some(there.len()) {
+            return None;
+        }
+        store.remove().await.ok()?;
+        entry.len
     }
 
     /// What an earlier run left. A damaged record is told, and not believed.

@@ -6,6 +6,8 @@
 //!
 //! It is sync and pure: no I/O, no clock, no locks.
 
+#[cfg(any(test, feature = "testkit"))]
+mod check;
 mod claim;
 mod entry;
 mod learn;
@@ -158,10 +160,14 @@ impl Ledger {
         admitted
     }
 
-    /// A write of admitted bytes begins. Until [`landed`](Self::landed) or [`write_failed`](Self::write_failed) nobody else is
-    /// given these bytes, even when the lease is gone.
-    pub fn write_begins(&mut self, lease: LeaseId, span: Span) {
-        self.writing.push((lease, span));
+    /// A write of admitted bytes begins: of the first part of `span` that the lease still holds, since it can have lost bytes
+    /// after they were admitted, and somebody else's may be there by now. Until [`landed`](Self::landed) or
+    /// [`write_failed`](Self::write_failed) nobody else is given this part, even when the lease is gone.
+    pub fn write_begins(&mut self, lease: LeaseId, span: &Span) -> Option<Span> {
+        let state = self.leases.get(&lease).filter(|l| !l.hedge)?;
+        let part = state.parts_of(span).min_by_key(|part| part.range.start)?;
+        self.writing.push((lease, part.clone()));
+        Some(part)
     }
 
     /// The write is in the sink.
@@ -170,12 +176,10 @@ impl Ledger {
         let Some(state) = self.leases.get_mut(&lease) else { return Landed::default() };
         let source = state.source;
         // A lease can have shrunk while the write was on its way; what it lost is somebody else's now.
-        let mut parts = Vec::new();
-        for held in state.held.iter_mut().filter(|h| h.span.entry == span.entry) {
-            let part = span.range.start.max(held.span.range.start)..span.range.end.min(held.span.range.end);
-            if !part.is_empty() {
-                held.landed.insert(part.clone());
-                parts.push(Span::new(span.entry, part));
+        let parts: Vec<Span> = state.parts_of(span).collect();
+        for part in &parts {
+            if let Some(held) = state.held_at(part.entry, part.range.start) {
+                held.landed.insert(part.range.clone());
             }
         }
         let mut landed = Landed::default();
@@ -226,16 +230,15 @@ impl Ledger {
         if let Some(i) = self.writing.iter().position(|(l, s)| *l == lease && s == span) {
             self.writing.swap_remove(i);
         }
-        if !self.leases.contains_key(&lease) {
+        // As long as the write was on its way, nobody was given what the lease lost of it.
+        if !self.leases.get(&lease).is_some_and(|l| !l.hedge && l.holds(span)) {
             self.give_back(span.entry, span.range.clone());
         }
     }
 
     /// Whether a write into any of these spans is on its way.
     pub fn is_writing(&self, spans: &[Span]) -> bool {
-        self.writing.iter().any(|(_, w)| {
-            spans.iter().any(|s| s.entry == w.entry && s.range.start < w.range.end && w.range.start < s.range.end)
-        })
+        self.writing.iter().any(|(_, write)| spans.iter().any(|span| span.overlaps(write)))
     }
 
     /// What a piece is.
@@ -257,7 +260,7 @@ impl Ledger {
     pub fn seal_piece(&mut self, lease: LeaseId, id: PieceId) -> (bool, bool) {
         let spans = self.pieces.get(id).spans.clone();
         let Some(state) = self.leases.get_mut(&lease) else { return (false, false) };
-        if !spans.iter().all(|span| state.has_landed(span)) {
+        if !self.pieces.is_current(id) || !spans.iter().all(|span| state.has_landed(span)) {
             return (false, false);
         }
         let source = state.source;
@@ -275,10 +278,18 @@ impl Ledger {
 
     /// The piece's digest did not match: its bytes are free again, and the source is remembered. Where several sources
     /// agree on other bytes than a source's digest, it is that source that lies.
-    pub fn fail_piece(&mut self, lease: LeaseId, id: PieceId) {
+    ///
+    /// Nothing happens, and the answer is `false`, if the lease has lost the piece meanwhile: what was checked may have been
+    /// somebody else's bytes.
+    pub fn fail_piece(&mut self, lease: LeaseId, id: PieceId) -> bool {
         let spans = self.pieces.get(id).spans.clone();
-        let Some(state) = self.leases.get_mut(&lease) else { return };
+        let Some(state) = self.leases.get_mut(&lease) else { return false };
         let (source, hedge) = (state.source, state.hedge);
+        // A hedge has its bytes in memory.
+        let has = if hedge { state.holds_just(&spans) } else { spans.iter().all(|span| state.has_landed(span)) };
+        if !has || !self.pieces.is_current(id) {
+            return false;
+        }
         for span in &spans {
             state.carve(span.entry, &span.range);
         }
@@ -292,17 +303,20 @@ impl Ledger {
         {
             self.accuse(author, Error::new(ErrorKind::Corrupt, "its digest fits nobody's bytes"));
         }
+        true
     }
 
     /// A hedge has this piece, checked: everyone else loses it. Its bytes are the hedge's as if it had leased them.
-    /// Says whether it may go on; it may not where the piece is sealed already.
+    /// Says whether it may go on; it may not where the piece is sealed already, or a record still claims its bytes.
     pub fn take_over(&mut self, hedge: LeaseId, id: PieceId) -> bool {
         let spans = self.pieces.get(id).spans.clone();
         let gone = |span: &Span| {
             let entry = &self.entries[span.entry.index()];
-            entry.blocked || entry.sealed.overlaps(&span.range)
+            entry.blocked || entry.sealed.overlaps(&span.range) || entry.quarantine.overlaps(&span.range)
         };
-        if !self.leases.contains_key(&hedge) || spans.iter().any(gone) {
+        // Its piece may have been withdrawn, and these bytes been divided in another way.
+        let holds = self.leases.get(&hedge).is_some_and(|l| l.holds_just(&spans));
+        if !holds || spans.iter().any(gone) {
             return false;
         }
         for span in &spans {
@@ -355,6 +369,17 @@ impl Ledger {
         self.touch(entry);
     }
 
+    /// Takes back what is sealed of `range`, and with it the rest of the pieces there: a part of a piece can't be fetched
+    /// alone, as it couldn't be checked. Says how many bytes.
+    fn take_back(&mut self, entry: EntryId, range: Range<u64>) -> u64 {
+        let span = Span::new(entry, range);
+        let inside = |s: &Span| s.entry == entry && span.range.start <= s.range.start && s.range.end <= span.range.end;
+        let rest: Vec<Span> = (self.pieces.overlapping(&span).map(|id| &self.pieces.get(id).spans))
+            .flat_map(|spans| spans.iter().filter(|s| !inside(s)).cloned())
+            .collect();
+        [span].into_iter().chain(rest).map(|s| self.entries[s.entry.index()].unseal(s.range)).sum()
+    }
+
     fn touch(&mut self, entry: EntryId) {
         if self.entries[entry.index()].free.is_empty() {
             self.with_free.remove(&entry);
@@ -387,6 +412,9 @@ impl Ledger {
 
     /// What a recheck came to.
     pub fn rechecked(&mut self, id: PieceId, good: bool) {
+        if !self.pieces.is_current(id) {
+            return;
+        }
         for span in self.pieces.get(id).spans.clone() {
             let entry = &mut self.entries[span.entry.index()];
             if good && entry.sealed.contains(&span.range) {
@@ -397,30 +425,26 @@ impl Ledger {
         }
     }
 
-    /// What this source said is forgotten, and what it delivered without a digest goes into quarantine.
+    /// What this source said is forgotten, and what it delivered without a digest, or with a digest of its own, goes into
+    /// quarantine.
     pub fn disown(&mut self, source: SourceId) {
         self.withdraw_facts(Voice::Source(source));
-        for entry in &mut self.entries {
-            let unproven: Vec<Range<u64>> = entry
-                .by
-                .iter()
-                .filter(|(_, by)| *by == source)
-                .flat_map(|(run, _)| entry.verified.gaps(run).collect::<Vec<_>>())
-                .collect();
+        for i in 0..self.entries.len() {
+            let entry = &self.entries[i];
+            let own = entry.by.iter().filter(|(_, by)| *by == source);
+            let unproven: Vec<Range<u64>> =
+                own.flat_map(|(run, _)| entry.verified.gaps(run).collect::<Vec<_>>()).collect();
             unproven.into_iter().for_each(|run| {
-                entry.unseal(run);
+                self.take_back(EntryId::new(i as u32), run);
             });
         }
     }
 
     /// Of an entry whose digest is wrong, everything that this source did not deliver goes into quarantine. Says how many bytes.
     pub fn keep_only(&mut self, entry: EntryId, source: SourceId) -> u64 {
-        let state = &mut self.entries[entry.index()];
-        let others: Vec<Range<u64>> = {
-            let own: RangeSet = state.by.iter().filter(|(_, by)| *by == source).map(|(run, _)| run).collect();
-            state.sealed.ranges().flat_map(|run| own.gaps(run).collect::<Vec<_>>()).collect()
-        };
-        others.into_iter().map(|run| state.unseal(run)).sum()
+        let others = self.entries[entry.index()].by.iter().filter(|(_, by)| *by != source);
+        let others: Vec<Range<u64>> = others.map(|(run, _)| run).collect();
+        others.into_iter().map(|run| self.take_back(entry, run)).sum()
     }
 
     /// A response begins to deliver bytes of an entry.
@@ -469,12 +493,17 @@ impl Ledger {
         self.leases.values_mut().for_each(|lease| lease.carve(entry, &len));
     }
 
-    /// The sink has forgotten the entry: everything is free. The caller has waited for the writes.
+    /// The sink has forgotten the entry: everything is free, but for what is still being written.
     pub fn restart(&mut self, entry: EntryId, solo: bool) {
+        // The rest of a piece that it shares with other entries is fetched again with it.
+        self.take_back(entry, OPEN);
         let state = &mut self.entries[entry.index()];
         state.restart();
         state.blocked = false;
         state.solo |= solo;
+        for (_, span) in self.writing.iter().filter(|(_, span)| span.entry == entry) {
+            state.free.remove(span.range.clone());
+        }
         self.apply_len(entry);
         self.touch(entry);
     }
@@ -492,6 +521,25 @@ impl Ledger {
             verified.within(range).for_each(|(run, ())| state.verified.insert(run));
         }
         self.touch(entry);
+        let restored: Vec<Range<u64>> = self.entries[entry.index()].sealed.ranges().collect();
+        for run in restored {
+            self.settle_pieces(&Span::new(entry, run));
+        }
+    }
+
+    /// Pieces that are sealed without having been checked: whole ones are to be checked, the others are taken back.
+    fn settle_pieces(&mut self, span: &Span) {
+        for id in self.pieces_within(span) {
+            let spans = self.pieces.get(id).spans.clone();
+            let all = |set: fn(&EntryState) -> &RangeSet| {
+                spans.iter().all(|s| set(&self.entries[s.entry.index()]).contains(&s.range))
+            };
+            if !all(|entry| &entry.sealed) {
+                self.take_back(spans[0].entry, spans[0].range.clone());
+            } else if !all(|entry| &entry.verified) {
+                self.recheck.push(id);
+            }
+        }
     }
 
     /// Everything sealed that no record has: what the next checkpoint has to sync.
@@ -513,10 +561,9 @@ impl Ledger {
 
     /// A sync failed: what no record has may be gone, and is fetched again.
     pub fn lose_dirty(&mut self, entry: EntryId) {
-        let state = &mut self.entries[entry.index()];
-        let dirty: Vec<_> = state.dirty.ranges().collect();
+        let dirty: Vec<_> = self.entries[entry.index()].dirty.ranges().collect();
         dirty.into_iter().for_each(|run| {
-            state.unseal(run);
+            self.take_back(entry, run);
         });
     }
 

@@ -127,11 +127,44 @@ impl Pieces {
         self.failed.remove(&id).is_some()
     }
 
-    /// Forgets the pieces that `voice` named. Their numbers stay taken.
-    pub(super) fn withdraw(&mut self, voice: Voice) {
-        let known = &self.known;
-        for starts in &mut self.starts {
-            starts.retain(|_, (_, id)| known[id.0 as usize].by != voice);
+    /// Whether the piece was not withdrawn.
+    pub(super) fn is_current(&self, id: PieceId) -> bool {
+        let first = &self.get(id).spans[0];
+        self.starts[first.entry.index()].get(&first.range.start).is_some_and(|(_, there)| *there == id)
+    }
+
+    /// Where the last piece of this entry ends.
+    pub(super) fn end(&self, entry: EntryId) -> u64 {
+        let last = self.starts.get(entry.index()).and_then(|starts| starts.last_key_value());
+        last.map_or(0, |(_, &(end, _))| end)
+    }
+
+    /// Forgets the pieces that `voice` named, and says where they were. Their numbers stay taken.
+    pub(super) fn withdraw(&mut self, voice: Voice) -> Vec<Span> {
+        self.forget(|known| known.by == voice)
+    }
+
+    /// Forgets the pieces that reach beyond the end of an entry, and says where they were.
+    pub(super) fn cut(&mut self, entry: EntryId, len: u64) -> Vec<Span> {
+        if self.end(entry) <= len {
+            return Vec::new();
         }
+        self.forget(|known| known.piece.spans.iter().any(|s| s.entry == entry && s.range.end > len))
+    }
+
+    fn forget(&mut self, is_gone: impl Fn(&Known) -> bool) -> Vec<Span> {
+        let known = &self.known;
+        let mut gone = Vec::new();
+        for (i, starts) in self.starts.iter_mut().enumerate() {
+            starts.retain(|&start, &mut (end, id)| {
+                let stays = !is_gone(&known[id.0 as usize]);
+                if !stays {
+                    gone.push(Span::new(EntryId::new(i as u32), start..end));
+                }
+                stays
+            });
+        }
+        self.failed.retain(|id, _| !is_gone(&known[id.0 as usize]));
+        gone
     }
 }
