@@ -22,7 +22,9 @@ fn get(first: &str, second: &str, checksum: Option<&str>) -> Finished {
     if let Some(checksum) = checksum {
         args.extend(["--checksum", checksum]);
     }
-    let done = dlm(dir.path(), &args).run();
+    let (process, events) = dlm(dir.path(), &args).watch();
+    for event in events { if event["event"] != "progress" || event["elapsed_ms"].as_u64().unwrap() % 1000 < 210 { println!("{event}"); } }
+    let done = process.wait();
     assert_code(&done, 0);
     assert_eq!(CONTENT.check_file(dir.path().join("f.bin")), Ok(()));
     assert_eq!(names(dir.path()), ["f.bin"]);

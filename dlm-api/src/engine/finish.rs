@@ -54,6 +54,7 @@ impl Conductor {
         for (source, error) in accused {
             // What it delivered without proof is in doubt with it.
             self.shared.ledger(|ledger| ledger.disown(source));
+            self.shared.seams.forget_source(source);
             if let Some(i) = self.runners.iter().position(|r| r.id == source) {
                 self.bench(i, error);
             }
