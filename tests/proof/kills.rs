@@ -64,32 +64,29 @@ fn kills_cost_no_more_where_a_checksum_is_given() {
 
 #[test]
 fn a_kill_after_the_last_byte_costs_nothing() {
-    let dir = folder();
-    let (slow, to) = (dir.path().join("slow"), dir.path().join("to"));
-    fs::create_dir(&to).unwrap();
-    let nginx = Nginx::builder().location(Location::new("/f/").limit_rate_while(&slow, MIB)).start();
-    let content = Content::new(6, 128 * MIB);
-    nginx.put("f.bin", &content);
-    let (url, checksum) = (nginx.url("f/f.bin"), format!("sha256:{}", content.sha256()));
-    let args = ["--json", "--limit", "64MiB", "--checksum", &checksum, &url];
+    let (nginx, dir) = (Nginx::start(), folder());
+    let content = Content::new(6, 256 * MIB);
+    let url = nginx.put("f.bin", &content);
+    let proxy = Proxy::cut_after(nginx.addr(), 255 * MIB);
+    let checksum = format!("sha256:{}", content.sha256());
+    let run = |url: &str| dlm(dir.path(), &["--json", "-o", "f.bin", "--checksum", &checksum, url]);
 
-    // What this run leaves, the next one has to read again before it can finish: it can be met at that.
-    let (mut process, mut events) = dlm(&to, &args).watch();
-    let most = |event: &serde_json::Value| event["received"].as_u64().is_some_and(|bytes| bytes > 100 * MIB);
-    assert!(events.any(|event| most(&event)));
+    // Nearly all of it. What this run leaves, the next one has to read before it can finish: it can be met at that.
+    let (mut process, mut events) = run(&proxy.url("f.bin")).watch();
+    assert!(events.any(|event| event["event"] == "source_retry"));
     process.kill();
     assert_eq!(process.wait().code, None);
 
-    let (mut process, mut events) = dlm(&to, &args).watch();
+    let (mut process, mut events) = run(&url).watch();
     wait_for_state(&mut events, "finishing");
     process.kill();
     assert_eq!(process.wait().code, None, "it must be killed before its end");
-    assert!(!to.join("f.bin").exists());
+    assert_eq!(names(dir.path()), ["f.bin.part", "f.bin.part.dlm", "f.bin.part.dlm-log"]);
 
-    let done = dlm(&to, &args).run();
+    let done = run(&url).run();
     assert_code(&done, 0);
-    assert_eq!(content.check_file(to.join("f.bin")), Ok(()));
-    assert_eq!(names(&to), ["f.bin"]);
+    assert_eq!(content.check_file(dir.path().join("f.bin")), Ok(()));
+    assert_eq!(names(dir.path()), ["f.bin"]);
     let events = done.json();
     let complete = event(&events, "complete");
     println!("{} bytes more", complete["transferred"]);
