@@ -73,7 +73,7 @@ fn a_kill_after_the_last_byte_costs_nothing() {
 
     // Nearly all of it. What this run leaves, the next one has to read before it can finish: it can be met at that.
     let (mut process, mut events) = run(&proxy.url("f.bin")).watch();
-    assert!(events.any(|event| event["event"] == "source_retry"));
+    assert!(events.by_ref().filter(|event| event["event"] == "source_retry").nth(1).is_some());
     process.kill();
     assert_eq!(process.wait().code, None);
 
@@ -90,5 +90,5 @@ fn a_kill_after_the_last_byte_costs_nothing() {
     let events = done.json();
     let complete = event(&events, "complete");
     println!("{} bytes more", complete["transferred"]);
-    assert!(complete["transferred"].as_u64().unwrap() <= MIB, "{complete}");
+    assert!(complete["transferred"].as_u64().unwrap() <= 2 * MIB, "{complete}");
 }

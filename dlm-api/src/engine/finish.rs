@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::time;
 
 use super::conductor::Conductor;
-use super::runner::RunnerState;
+use super::runner::{Runner, RunnerState};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, Scope};
 use crate::event::{EntryReport, Event, Report, SourceReport, State, Verification};
@@ -143,15 +143,13 @@ impl Conductor {
             return Ok(());
         }
         // Those who disagreed with what was known may be the ones who are right.
-        let disagreed =
-            |state: &RunnerState| matches!(state, RunnerState::Benched(e) if e.kind() == ErrorKind::Changed);
-        if self.restarts < MAX_RESTARTS && self.runners.iter().any(|r| disagreed(&r.state)) {
+        if self.restarts < MAX_RESTARTS && self.runners.iter().any(Runner::has_disagreed) {
             self.shared.ledger(|ledger| {
                 ledger.withdraw_facts(Voice::Record);
                 self.runners.iter().for_each(|r| ledger.withdraw_facts(Voice::Source(r.id)));
             });
             let mut reason = String::new();
-            for runner in self.runners.iter_mut().filter(|r| disagreed(&r.state)) {
+            for runner in self.runners.iter_mut().filter(|r| r.has_disagreed()) {
                 if let RunnerState::Benched(error) = &runner.state {
                     reason = error.chain();
                 }
@@ -264,15 +262,21 @@ impl Conductor {
                 && share(source) < len
                 && repair.refetched + (len - share(source)) <= REPAIR_BUDGET * len
         };
-        let mut candidates: Vec<SourceId> =
-            self.runners.iter().filter(|r| r.is_usable()).map(|r| r.id).filter(|id| may(*id)).collect();
+        // Those who disagreed with the others may be the ones who are right.
+        let is_candidate = |r: &&Runner| (r.is_usable() || r.has_disagreed()) && may(r.id);
+        let mut candidates: Vec<SourceId> = self.runners.iter().filter(is_candidate).map(|r| r.id).collect();
         candidates.sort_by_key(|id| std::cmp::Reverse(share(*id)));
         let Some(&source) = candidates.first() else { return Ok(false) };
         self.halt().await;
+        self.shared.seams.forget(entry);
+        for runner in self.runners.iter_mut().filter(|r| r.id == source) {
+            runner.state = RunnerState::Idle;
+        }
         self.repair.tried.push(source);
         let others = shares.iter().map(|(s, _)| *s).filter(|s| *s != source);
         self.repair.suspects = others.collect();
         self.repair.refetched += self.shared.ledger(|ledger| {
+            ledger.unbench(source);
             ledger.set_exclusive(Some(source));
             ledger.keep_only(entry, source)
         });
