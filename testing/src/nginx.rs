@@ -102,7 +102,8 @@ impl Location {
     #[must_use]
     pub fn limit_rate_while(self, file: &Path, bytes_per_second: u64) -> Self {
         let file = file.display();
-        self.steps(bytes_per_second).directive(format!("set $rate 0; if (-f \"{file}\") {{ set $rate {bytes_per_second}; }} limit_rate $rate"))
+        self.steps(bytes_per_second)
+            .directive(format!("set $rate 0; if (-f \"{file}\") {{ set $rate {bytes_per_second}; }} limit_rate $rate"))
     }
 
     fn steps(self, bytes_per_second: u64) -> Self {

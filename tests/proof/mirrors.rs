@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{KIB, MIB, assert_code, dlm, event, folder, names};
 
-const CONTENT: Content = Content::new(7, 24 * MIB + 5);
+const CONTENT: Content = Content::new(7, 16 * MIB + 5);
 
 const SLOW: u64 = 2 * MIB;
 const FAST: u64 = 6 * MIB;
