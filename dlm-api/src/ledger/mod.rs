@@ -273,8 +273,7 @@ impl Ledger {
         (true, self.pieces.clear_failure(id))
     }
 
-    /// The piece's digest did not match: its bytes are free again, and the source is remembered. Where several sources
-    /// agree on other bytes than a source's digest, it is that source that lies.
+    /// The piece's digest did not match: its bytes are free again, and the source is remembered.
     pub fn fail_piece(&mut self, lease: LeaseId, id: PieceId) {
         let spans = self.pieces.get(id).spans.clone();
         let Some(state) = self.leases.get_mut(&lease) else { return };
@@ -285,12 +284,16 @@ impl Ledger {
         if !hedge {
             spans.iter().for_each(|span| self.give_back(span.entry, span.range.clone()));
         }
-        let failures = self.pieces.note_failure(id, source);
-        if let Voice::Source(author) = self.pieces.said_by(id)
-            && failures > 1
-            && !self.sources[author.index()].proven
-        {
-            self.accuse(author, Error::new(ErrorKind::Corrupt, "its digest fits nobody's bytes"));
+        self.pieces.note_failure(id, source);
+    }
+
+    /// What the bytes hash to that this source delivered for a piece, and that are not what its digest says. Where others
+    /// agree on bytes that a source's digest doesn't fit, it is that source that lies. That they all fail says nothing:
+    /// several may lie, each for itself.
+    pub fn testify(&mut self, source: SourceId, id: PieceId, found: &[u8]) {
+        let Voice::Source(author) = self.pieces.said_by(id) else { return };
+        if author != source && self.pieces.testify(id, source, found) > 1 && !self.sources[author.index()].proven {
+            self.accuse(author, Error::new(ErrorKind::Corrupt, "others agree on bytes that its digest doesn't fit"));
         }
     }
 

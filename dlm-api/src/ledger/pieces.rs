@@ -26,6 +26,8 @@ pub(super) struct Pieces {
     starts: Vec<BTreeMap<u64, (u64, PieceId)>>,
     /// Which sources delivered a piece with wrong bytes.
     failed: HashMap<PieceId, Vec<SourceId>>,
+    /// What they hashed to instead, where a source named the digest.
+    found: HashMap<PieceId, Vec<(SourceId, Box<[u8]>)>>,
 }
 
 impl Pieces {
@@ -107,12 +109,19 @@ impl Pieces {
         starts.iter().all(|(&start, &(end, _))| std::mem::replace(&mut at, end) == start) && at >= len
     }
 
-    pub(super) fn note_failure(&mut self, id: PieceId, source: SourceId) -> usize {
+    pub(super) fn note_failure(&mut self, id: PieceId, source: SourceId) {
         let failed = self.failed.entry(id).or_default();
         if !failed.contains(&source) {
             failed.push(source);
         }
-        failed.len()
+    }
+
+    /// Notes what a source's bytes hash to, in place of what it said before, and counts who says the same.
+    pub(super) fn testify(&mut self, id: PieceId, source: SourceId, found: &[u8]) -> usize {
+        let all = self.found.entry(id).or_default();
+        all.retain(|(by, _)| *by != source);
+        all.push((source, found.into()));
+        all.iter().filter(|(_, bytes)| **bytes == *found).count()
     }
 
     pub(super) fn has_failed(&self, id: PieceId, source: SourceId) -> bool {
@@ -124,6 +133,7 @@ impl Pieces {
     }
 
     pub(super) fn clear_failure(&mut self, id: PieceId) -> bool {
+        self.found.remove(&id);
         self.failed.remove(&id).is_some()
     }
 

@@ -3,8 +3,9 @@
 
 use bytes::Bytes;
 use dlm_api::testkit::Script;
-use dlm_api::{Algorithm, Digest, EntryId, ErrorKind, Event, Events, MemorySink, Ranged, RangedConfig};
-use futures::{FutureExt, StreamExt};
+use dlm_api::{Algorithm, Digest, EntryId, ErrorKind, Event, Handle, MemorySink, Ranged, RangedConfig};
+use futures::StreamExt;
+use tokio::task::JoinHandle;
 
 pub(crate) const KIB: usize = 1 << 10;
 pub(crate) const MIB: usize = 1 << 20;
@@ -31,18 +32,27 @@ pub(crate) fn memory() -> MemorySink {
     MemorySink::new(u64::MAX)
 }
 
+/// Says where two contents differ, in place of printing them.
+#[track_caller]
+pub(crate) fn same(got: impl AsRef<[u8]>, wanted: impl AsRef<[u8]>, what: impl std::fmt::Display) {
+    let (got, wanted) = (got.as_ref(), wanted.as_ref());
+    let at = got.iter().zip(wanted).position(|(a, b)| a != b);
+    assert!(got == wanted, "{what}: {} bytes of {}, the first that differs at {at:?}", got.len(), wanted.len());
+}
+
 pub(crate) fn first(memory: &MemorySink) -> Option<Bytes> {
     memory.bytes(EntryId::FIRST)
 }
 
-/// What has been told so far, but for progress. The events of a download that is over are all there.
-pub(crate) fn told(events: &mut Events) -> Vec<Event> {
-    let all = std::iter::from_fn(|| events.next().now_or_never().flatten());
-    all.filter(|event| !matches!(event, Event::Progress(_))).collect()
+/// Everything that is told from now on, but for progress.
+pub(crate) fn listen(handle: &Handle) -> JoinHandle<Vec<Event>> {
+    let news = handle.events().filter(|event| std::future::ready(!matches!(event, Event::Progress(_))));
+    tokio::spawn(news.collect())
 }
 
 /// Who was benched, and for what.
 pub(crate) fn benched(events: &[Event]) -> Vec<(String, ErrorKind)> {
+    assert!(!events.iter().any(|event| matches!(event, Event::Missed(_))), "events were missed");
     let of = |event: &Event| match event {
         Event::SourceBenched { source, kind, .. } => Some((source.clone(), *kind)),
         _ => None,
