@@ -15,8 +15,9 @@ use crate::pipeline::{READ_BACK, now};
 use crate::span::{EntryId, LeaseId, Span};
 use crate::transfer::{Transfer, too_large};
 
-/// Bytes are given to the sink when this many are there: few large writes cost less than many small ones.
-const COALESCE: usize = 1 << 20;
+/// Bytes are given to the sink when this many are there: few large writes cost less than many small ones, but bytes that
+/// leave the cache before they are written cost more.
+const COALESCE: usize = 256 << 10;
 
 /// Or when the oldest has waited for this long, so that a kill costs no more than this at any rate.
 const FLUSH_AFTER: Duration = Duration::from_millis(250);

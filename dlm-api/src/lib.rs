@@ -17,6 +17,8 @@ mod locator;
 mod meter;
 mod origin;
 mod path;
+// Without the engine nobody finishes a download, or starts one again.
+#[cfg_attr(not(feature = "engine"), allow(dead_code))]
 mod pipeline;
 mod protocol;
 mod ranged;
