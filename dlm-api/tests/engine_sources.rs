@@ -158,6 +158,29 @@ async fn a_digest_is_not_doubted_for_lies_that_differ() {
     }
 }
 
+/// A swarm names the digests of another content, and speaks first. The mirrors agree with
+/// each other about the same piece.
+#[tokio::test(start_paused = true)]
+async fn a_forged_swarm_that_speaks_first_is_outvoted() {
+    for seed in 0..20 {
+        fastrand::seed(seed);
+        let bytes = content(seed, PIECE);
+        let forged = content(seed + 500, bytes.len());
+        let forged =
+            Swarm::new(seed, PIECE as u64, [("f", forged)]).unwrap().with_peer(Peer::seed().with_share(0.0).corrupt());
+        let memory = memory();
+        let mut download = client_here().download_from_sources().source(forged);
+        for i in 0..3 {
+            download = download.source(Ranged::new(mirror(&format!("honest{i}"), &bytes, 100_000)));
+        }
+        let report = download.to_memory(memory.clone()).await.unwrap_or_else(|e| panic!("seed {seed}: {}", e.chain()));
+        same(first(&memory).unwrap(), &bytes, seed);
+        // Who was alone with its bytes for a piece has nobody to speak for it; those who agree are in use again.
+        let used: Vec<_> = report.sources.iter().filter(|source| source.benched.is_none()).collect();
+        assert!(used.len() >= 2 && used.iter().all(|s| s.source != "swarm"), "seed {seed}: {:?}", report.sources);
+    }
+}
+
 /// One connection is slow; who is done sooner takes the rest of it.
 #[tokio::test(start_paused = true)]
 async fn a_slow_mirror_loses_its_tail() {

@@ -318,6 +318,10 @@ impl Conductor {
             return;
         }
         let (source, kind) = (runner.name.clone(), error.kind());
+        if kind == ErrorKind::Corrupt && self.shared.ledger(|ledger| ledger.pardon(runner.id)) {
+            runner.state = RunnerState::Idle;
+            return;
+        }
         self.shared.send(Event::SourceBenched { source, kind, reason: error.chain() });
         self.shared.ledger(|ledger| {
             ledger.bench(runner.id);

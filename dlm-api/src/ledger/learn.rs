@@ -140,10 +140,13 @@ impl Ledger {
             self.restarts_wanted.insert(id, "it is shorter than what was received of it".into());
             return;
         }
-        state.len = Some(len);
+        let before = state.len.replace(len);
         state.free.remove(len..OPEN_END);
         for lease in self.leases.values_mut() {
             lease.carve(id, &(len..OPEN_END));
+        }
+        if let Some(before) = before.filter(|before| *before < len) {
+            self.give_back(id, before..len);
         }
         self.touch(id);
     }
@@ -223,10 +226,16 @@ impl Ledger {
         }
     }
 
-    /// What `who` said is forgotten.
+    /// What `who` said is forgotten, and what others say instead holds. What was checked against its digests counts as
+    /// unchecked.
     pub fn withdraw_facts(&mut self, who: Voice) {
-        self.entries.iter_mut().for_each(|entry| entry.facts.withdraw(who));
-        self.pieces.withdraw(who);
+        for span in self.pieces.withdraw(who) {
+            self.entries[span.entry.index()].verified.remove(span.range);
+        }
+        for i in 0..self.entries.len() {
+            self.entries[i].facts.withdraw(who);
+            self.apply_len(EntryId::new(i as u32));
+        }
     }
 
     /// The entry with this path, as this source calls it.

@@ -55,6 +55,8 @@ pub struct Ledger {
     exclusive: Option<SourceId>,
     restarts_wanted: BTreeMap<EntryId, String>,
     accused: Vec<(SourceId, Error)>,
+    /// Sources whose bytes did not match a liar's digests.
+    pardoned: BTreeSet<SourceId>,
     recheck: Vec<PieceId>,
 }
 
@@ -269,7 +271,10 @@ impl Ledger {
         for span in &spans {
             self.entries[span.entry.index()].seal(span.range.clone(), source, true);
         }
-        self.sources[source.index()].proven = true;
+        // Bytes that fit a source's own digest prove nothing.
+        if self.pieces.said_by(id) != Voice::Source(source) {
+            self.sources[source.index()].proven = true;
+        }
         (true, self.pieces.clear_failure(id))
     }
 
@@ -292,9 +297,19 @@ impl Ledger {
     /// several may lie, each for itself.
     pub fn testify(&mut self, source: SourceId, id: PieceId, found: &[u8]) {
         let Voice::Source(author) = self.pieces.said_by(id) else { return };
-        if author != source && self.pieces.testify(id, source, found) > 1 && !self.sources[author.index()].proven {
-            self.accuse(author, Error::new(ErrorKind::Corrupt, "others agree on bytes that its digest doesn't fit"));
+        if author == source {
+            return;
         }
+        let agree = self.pieces.testify(id, source, found);
+        if agree.len() > 1 && !self.sources[author.index()].proven {
+            self.accuse(author, Error::new(ErrorKind::Corrupt, "others agree on bytes that its digest doesn't fit"));
+            self.pardoned.extend(agree);
+        }
+    }
+
+    /// Whether the source is to be used again although its bytes did not match a digest, since that was the lie. Once.
+    pub fn pardon(&mut self, source: SourceId) -> bool {
+        self.pardoned.remove(&source)
     }
 
     /// A hedge has this piece, checked: everyone else loses it. Its bytes are the hedge's as if it had leased them.

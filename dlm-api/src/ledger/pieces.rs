@@ -116,12 +116,12 @@ impl Pieces {
         }
     }
 
-    /// Notes what a source's bytes hash to, in place of what it said before, and counts who says the same.
-    pub(super) fn testify(&mut self, id: PieceId, source: SourceId, found: &[u8]) -> usize {
+    /// Notes what a source's bytes hash to, in place of what it said before, and gives who says the same.
+    pub(super) fn testify(&mut self, id: PieceId, source: SourceId, found: &[u8]) -> Vec<SourceId> {
         let all = self.found.entry(id).or_default();
         all.retain(|(by, _)| *by != source);
         all.push((source, found.into()));
-        all.iter().filter(|(_, bytes)| **bytes == *found).count()
+        all.iter().filter(|(_, bytes)| **bytes == *found).map(|(by, _)| *by).collect()
     }
 
     pub(super) fn has_failed(&self, id: PieceId, source: SourceId) -> bool {
@@ -137,11 +137,20 @@ impl Pieces {
         self.failed.remove(&id).is_some()
     }
 
-    /// Forgets the pieces that `voice` named. Their numbers stay taken.
-    pub(super) fn withdraw(&mut self, voice: Voice) {
+    /// Forgets the pieces that `voice` named, and says where they were. Their numbers stay taken.
+    pub(super) fn withdraw(&mut self, voice: Voice) -> Vec<Span> {
         let known = &self.known;
-        for starts in &mut self.starts {
-            starts.retain(|_, (_, id)| known[id.0 as usize].by != voice);
+        let mut gone = Vec::new();
+        for (i, starts) in self.starts.iter_mut().enumerate() {
+            starts.retain(|&start, &mut (end, id)| {
+                let stays = known[id.0 as usize].by != voice;
+                if !stays {
+                    gone.push(Span::new(EntryId::new(i as u32), start..end));
+                }
+                stays
+            });
         }
+        self.failed.retain(|id, _| known[id.0 as usize].by != voice);
+        gone
     }
 }

@@ -1,7 +1,7 @@
 //! [`Dag`]: a source that walks a tree of which the children are unknown until their parent is decoded.
 
-use std::fmt;
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,8 +15,8 @@ use tokio::time;
 use crate::digest::{Algorithm, Digest};
 use crate::error::{ErrorKind, Result};
 use crate::fact::{Fact, Piece};
-use crate::ledger::NotNow;
 use crate::lease::Lease;
+use crate::ledger::NotNow;
 use crate::path::EntryPath;
 use crate::scheduler::Want;
 use crate::source::Source;
@@ -260,7 +260,9 @@ impl Source for Dag {
             {
                 let dag = walk.dag.clone();
                 let children = async move {
-                    let Block::Node(children) = dag.fetch(link.block).await else { return Ok(Done::Children(at, vec![])) };
+                    let Block::Node(children) = dag.fetch(link.block).await else {
+                        return Ok(Done::Children(at, vec![]));
+                    };
                     Ok(Done::Children(at, children.clone()))
                 };
                 going.push(futures::FutureExt::boxed(children));

@@ -1,7 +1,7 @@
 //! [`Script`]: a range source that does what a test tells it.
 
-use std::fmt;
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

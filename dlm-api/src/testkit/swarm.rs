@@ -90,11 +90,7 @@ struct Inner {
 
 impl Swarm {
     /// A swarm for these files, with pieces of `piece_len` bytes and without a peer.
-    pub fn new<'a>(
-        seed: u64,
-        piece_len: u64,
-        files: impl IntoIterator<Item = (&'a str, Bytes)>,
-    ) -> Result<Self> {
+    pub fn new<'a>(seed: u64, piece_len: u64, files: impl IntoIterator<Item = (&'a str, Bytes)>) -> Result<Self> {
         let files: Vec<_> =
             files.into_iter().map(|(path, bytes)| Ok((EntryPath::new(path)?, bytes))).collect::<Result<_>>()?;
         let content: Vec<u8> = files.iter().flat_map(|(_, bytes)| bytes.to_vec()).collect();
