@@ -10,12 +10,14 @@
 //! a test of the whole engine takes no time, and is the same each time.
 
 mod dag;
+mod disk;
 mod script;
 mod swarm;
 
 use tokio::runtime::Handle;
 
 pub use dag::Dag;
+pub use disk::{Crash, SimDisk};
 pub use script::{Act, Script, content};
 pub use swarm::{Peer, Swarm};
 
