@@ -140,6 +140,8 @@ impl Conductor {
     }
 
     async fn run(mut self, mut plan: Plan) -> Result<Report> {
+        // The threads that this runs on end with the last client.
+        let _client = plan.client.clone();
         let result = match plan.wrong.take() {
             Some(error) => Err(error),
             None => self.conduct(plan).await,
@@ -344,6 +346,10 @@ impl Conductor {
             return;
         }
         let (source, kind) = (runner.name.clone(), error.kind());
+        if kind == ErrorKind::Corrupt && self.shared.ledger(|ledger| ledger.pardon(runner.id)) {
+            runner.state = RunnerState::Idle;
+            return;
+        }
         self.shared.send(Event::SourceBenched { source, kind, reason: error.chain() });
         self.shared.ledger(|ledger| {
             ledger.bench(runner.id);
