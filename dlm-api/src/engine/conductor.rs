@@ -92,6 +92,8 @@ pub(super) struct Conductor {
     /// How often in a row all sources ended without a word although bytes are missing.
     pub(super) idle_rounds: u32,
     pub(super) resumed: u64,
+    /// An earlier run is known to have left nothing.
+    began_empty: bool,
     pub(super) repair: Repair,
     pub(super) warnings: Vec<String>,
     /// Entries whose digest of the whole was checked, and by what.
@@ -127,6 +129,7 @@ impl Conductor {
             restarts: 0,
             idle_rounds: 0,
             resumed: 0,
+            began_empty: false,
             repair: Repair::default(),
             warnings: Vec::new(),
             checked: Vec::new(),
@@ -165,7 +168,7 @@ impl Conductor {
     /// What stays after a failure, for a later run.
     async fn leave(&mut self, error: &Error) -> Result<()> {
         self.halt().await;
-        if self.shared.ledger(|ledger| ledger.totals()).sealed == 0 {
+        if self.began_empty && self.shared.ledger(|ledger| ledger.totals()).sealed == 0 {
             // Nothing that would be missed.
             self.shared.sink.abort().await?;
             return self.keeper.remove().await;
@@ -260,7 +263,10 @@ impl Conductor {
             Ok::<_, Error>(entry)
         })?;
         self.want_digests();
-        let Some(path) = plan.path.clone() else { return Ok(None) };
+        let Some(path) = plan.path.clone() else {
+            self.began_empty = true;
+            return Ok(None);
+        };
         self.shared.send(Event::Named { entry, path: path.clone() });
         let ready = match self.shared.prepare(entry).await {
             Err(error) if error.kind() == ErrorKind::Exists && plan.resume => {
@@ -285,6 +291,7 @@ impl Conductor {
             if !ready.prepared.existing.is_empty() {
                 self.shared.sink.reset(entry).await?;
             }
+            self.began_empty = true;
         }
         if self.resumed > 0 {
             self.shared.send(Event::Resumed { bytes: self.resumed });
