@@ -174,8 +174,9 @@ impl Conductor {
             return self.keeper.remove().await;
         }
         match error.kind() {
-            // A stop has made its checkpoint; what is wrong, or may be lost, is not to be recorded.
-            ErrorKind::Cancelled | ErrorKind::Corrupt | ErrorKind::Storage => Ok(()),
+            // A stop has made its checkpoint; what is wrong is not to be recorded, and what may be lost no more.
+            ErrorKind::Cancelled | ErrorKind::Corrupt => Ok(()),
+            ErrorKind::Storage => self.keeper.distrust().await,
             _ => self.keeper.checkpoint().await,
         }
     }
