@@ -1,3 +1,6 @@
+// An array of one range is what is meant here, not its numbers.
+#![allow(clippy::single_range_in_vec_init)]
+
 use std::ops::Range;
 use std::time::Instant;
 
@@ -301,6 +304,7 @@ fn pieces_that_make_no_sense_are_refused() {
     assert_eq!(learn(piece(5..5)), Err(ErrorKind::Protocol));
     assert_eq!(learn(Piece { spans: Box::new([]), digest: digest(1) }), Err(ErrorKind::Protocol));
     assert_eq!(learn(Piece::new(Span::new(SECOND, 0..1), digest(1))), Err(ErrorKind::InvalidInput));
+    assert_eq!(learn(Piece { spans: Box::new([span(0..5), span(3..9)]), digest: digest(1) }), Err(ErrorKind::Protocol));
     assert_eq!(ledger.pieces_within(&span(0..100)).len(), 10);
     assert!(ledger.is_covered_by_pieces(FIRST) && ledger.has_pieces(FIRST));
 }
@@ -353,6 +357,28 @@ fn a_piece_is_taken_back_as_a_whole() {
         assert!(ledger.sealed(SECOND).is_empty());
         assert!(any(&mut ledger, B, Pick::Take(vec![span(10..20)])).is_ok_and(|g| g.spans.len() == 2));
     }
+}
+
+#[test]
+fn a_piece_crosses_entries_at_their_ends_only() {
+    let mut ledger = ledger(&[Some(20), Some(20), None]);
+    for (spans, good) in [
+        ([span(10..19), Span::new(SECOND, 0..10)], false),
+        ([span(10..20), Span::new(SECOND, 1..10)], false),
+        ([Span::new(EntryId::new(2), 0..10), Span::new(SECOND, 0..10)], false),
+        ([Span::new(SECOND, 0..20), span(0..10)], false),
+        ([span(10..20), Span::new(SECOND, 0..10)], true),
+    ] {
+        let piece = Piece { spans: spans.into(), digest: digest(1) };
+        assert_eq!(ledger.learn(Voice::Source(A), Fact::Pieces(vec![piece])).is_ok(), good);
+    }
+    assert_eq!(ledger.pieces_within(&Span::new(SECOND, 0..20)).len(), 1);
+    ledger.learn(Voice::User, Fact::Len(FIRST, 30)).unwrap();
+    assert!(ledger.take_restarts().contains_key(&FIRST));
+    ledger.restart(FIRST, false);
+    ledger.check();
+    // It doesn't reach the end any more.
+    assert_eq!(ledger.pieces_within(&Span::new(SECOND, 0..20)).len(), 0);
 }
 
 #[test]
