@@ -157,12 +157,17 @@ impl Pieces {
         self.forget(|known| known.by == voice)
     }
 
-    /// Forgets the pieces that reach beyond the end of an entry, and says where they were.
+    /// Forgets the pieces that don't fit an entry of this length, and says where they were: those that reach beyond its end,
+    /// and those that go on in another entry before it.
     pub(super) fn cut(&mut self, entry: EntryId, len: u64) -> Vec<Span> {
-        if self.end(entry) <= len {
+        if matches!(self.end(entry), end if end == 0 || end == len) {
             return Vec::new();
         }
-        self.forget(|known| known.piece.spans.iter().any(|s| s.entry == entry && s.range.end > len))
+        self.forget(|known| {
+            let last = known.piece.spans.last().map(|s| s.entry);
+            let of_entry = known.piece.spans.iter().find(|s| s.entry == entry);
+            of_entry.is_some_and(|s| s.range.end > len || (s.range.end < len && last != Some(entry)))
+        })
     }
 
     fn forget(&mut self, is_gone: impl Fn(&Known) -> bool) -> Vec<Span> {
