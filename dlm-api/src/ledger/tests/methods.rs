@@ -185,6 +185,8 @@ fn a_digest_that_fits_nobody_is_its_authors_fault() {
         let lease = take(&mut ledger, source, 0..10);
         let pieces = write(&mut ledger, lease, &span(0..10));
         ledger.fail_piece(lease, pieces[0]);
+        // That both fail says nothing; that they have the same bytes does.
+        ledger.testify(source, pieces[0], b"what both found");
     }
     let accused = ledger.take_accused();
     assert_eq!(accused.iter().map(|(who, e)| (*who, e.kind())).collect::<Vec<_>>(), [(C, ErrorKind::Corrupt)]);
