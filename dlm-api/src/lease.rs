@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::event::Event;
+use crate::fact::Piece;
 use crate::ledger::{Grant, PieceId};
 use crate::pipeline::{READ_BACK, now};
 use crate::span::{EntryId, LeaseId, Span};
@@ -215,21 +216,25 @@ impl Lease {
             }
             base += span.len();
         }
-        let good = piece.digest.matches(running.hasher);
-        Ok(self.judge(id, &piece.spans, good))
+        Ok(self.judge(id, &piece, &running.hasher.finish()))
     }
 
-    fn judge(&self, id: PieceId, spans: &[Span], good: bool) -> Option<Error> {
+    fn judge(&self, id: PieceId, piece: &Piece, found: &[u8]) -> Option<Error> {
         let shared = &self.transfer.shared;
+        let spans = &piece.spans;
         let (entry, range) = (spans[0].entry, spans[0].range.clone());
-        if good {
+        if found == piece.digest.bytes() {
             if let (true, true) = shared.ledger(|ledger| ledger.seal_piece(self.id, id)) {
                 shared.send(Event::Repaired { entry, range });
             }
             return None;
         }
         let source = shared.ledger(|ledger| {
-            ledger.fail_piece(self.id, id).then(|| ledger.source_name(self.transfer.source()).to_owned())
+            if !ledger.fail_piece(self.id, id) {
+                return None;
+            }
+            ledger.testify(self.transfer.source(), id, found);
+            Some(ledger.source_name(self.transfer.source()).to_owned())
         })?;
         let len: u64 = spans.iter().map(Span::len).sum();
         shared.counters.wasted.fetch_add(len, Ordering::Relaxed);
@@ -252,8 +257,9 @@ impl Lease {
             let of_span = runs.iter().filter(|(entry, offset, _)| *entry == span.entry && span.range.contains(offset));
             of_span.flat_map(|(_, _, data)| data).for_each(|chunk| hasher.update(chunk));
         }
-        if !piece.digest.matches(hasher) {
-            return self.judge(id, &piece.spans, false).map_or(Ok(()), Err);
+        let found = hasher.finish();
+        if found != piece.digest.bytes() {
+            return self.judge(id, &piece, &found).map_or(Ok(()), Err);
         }
         let mut changes = self.transfer.changes();
         if !shared.ledger(|ledger| ledger.take_over(self.id, id)) {
@@ -268,7 +274,7 @@ impl Lease {
         for (entry, offset, data) in runs {
             shared.put(self.id, entry, offset, data).await?;
         }
-        self.judge(id, &piece.spans, true);
+        self.judge(id, &piece, &found);
         for span in &piece.spans {
             shared.drain(span.entry).await?;
         }

@@ -59,6 +59,7 @@ impl Conductor {
                 self.bench(i, error);
             }
         }
+        self.pardon();
         if !restarts.is_empty() {
             let (entries, reasons): (Vec<_>, Vec<_>) = restarts.into_iter().unzip();
             self.restart(&entries, &reasons[0]).await?;
@@ -82,6 +83,23 @@ impl Conductor {
             self.nobody_left().await?;
         }
         Ok(None)
+    }
+
+    /// Sources that were benched by a liar's digests are used again.
+    fn pardon(&mut self) {
+        let corrupt = |state: &RunnerState| matches!(state, RunnerState::Benched(e) if e.kind() == ErrorKind::Corrupt);
+        for runner in self.runners.iter_mut().filter(|runner| corrupt(&runner.state)) {
+            let pardoned = self.shared.ledger(|ledger| {
+                let pardoned = ledger.pardon(runner.id);
+                if pardoned {
+                    ledger.unbench(runner.id);
+                }
+                pardoned
+            });
+            if pardoned {
+                runner.state = RunnerState::Idle;
+            }
+        }
     }
 
     /// Sources that were done may have something to do again.

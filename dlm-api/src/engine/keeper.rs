@@ -69,7 +69,14 @@ impl Keeper {
 
     /// The path under which an earlier run began this download, if there is one.
     pub(super) async fn find(&self) -> Option<EntryPath> {
-        let Kept::Folder(folder) = &self.kept else { return None };
+        let folder = match &self.kept {
+            Kept::Folder(folder) => folder,
+            Kept::Store(Some(store)) => {
+                let record = store.load().await.ok()?.record?;
+                return record.entries.into_iter().next().map(|entry| entry.path);
+            }
+            Kept::Store(None) => return None,
+        };
         for source in &self.sources {
             if let Ok(Some(path)) = FileCheckpoint::find(folder, &source.key).await {
                 return Some(path);
@@ -190,7 +197,8 @@ impl Keeper {
         let before = versions(&dirty);
         for (entry, _) in &dirty {
             if let Err(error) = self.shared.sink.sync(*entry).await {
-                return Err(self.sync_failed(store.as_ref(), *entry, error).await);
+                self.distrust().await?;
+                return Err(error);
             }
         }
         let mut state = self.state.lock().await;
@@ -211,15 +219,14 @@ impl Keeper {
         Ok(())
     }
 
-    /// What was written since the last good sync may be lost, and a second sync could claim the contrary. The log claims these
-    /// bytes, so it goes.
-    async fn sync_failed(&self, store: &dyn CheckpointStore, entry: EntryId, error: Error) -> Error {
-        self.shared.ledger(|ledger| ledger.lose_dirty(entry));
-        let mut state = self.state.lock().await;
-        if let Err(second) = self.save_record(store, &mut state).await {
-            self.shared.send(crate::event::Event::Warning(second.chain()));
-        }
-        error
+    /// The sink failed. What was written since the last good sync may be lost, and a second sync could claim the contrary. The
+    /// log claims these bytes, so it goes.
+    pub(super) async fn distrust(&self) -> Result<()> {
+        self.shared.ledger(|ledger| {
+            let count = ledger.entry_count() as u32;
+            (0..count).for_each(|i| ledger.lose_dirty(EntryId::new(i)));
+        });
+        self.save().await
     }
 
     /// Saves what is durable as it stands: called when something was taken back.

@@ -1,10 +1,12 @@
 //! Claims: a scheduler's pick, checked and made a lease.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Instant;
 
 use super::lease::LeaseState;
 use super::{Ledger, View};
+use crate::runs::RangeSet;
 use crate::scheduler::{Ask, Pick, Scheduler, Want};
 use crate::span::{EntryId, LeaseId, OPEN_END, Span};
 
@@ -176,6 +178,25 @@ impl Ledger {
             range.end = self.pieces.range_at(entry, range.end - 1)?.start;
         }
         (range.start < range.end).then(|| vec![Span::new(entry, range)])
+    }
+
+    /// These spans, grown until each piece that they touch is wholly in them. Sorted, and merged where they touch.
+    pub fn grown_to_pieces(&self, spans: &[Span]) -> Vec<Span> {
+        let mut grown: BTreeMap<EntryId, RangeSet> = BTreeMap::new();
+        let mut todo = spans.to_vec();
+        while let Some(span) = todo.pop() {
+            let set = grown.entry(span.entry).or_default();
+            if set.contains(&span.range) {
+                continue;
+            }
+            set.insert(span.range.clone());
+            todo.extend(self.pieces.overlapping(&span).flat_map(|id| self.pieces.get(id).spans.iter().cloned()));
+        }
+        let of_entry = |(entry, set): (&EntryId, &RangeSet)| {
+            let entry = *entry;
+            set.ranges().map(|range| Span::new(entry, range)).collect::<Vec<_>>()
+        };
+        grown.iter().flat_map(of_entry).collect()
     }
 
     /// Whether the span is free, in the window, and each piece it touches is wholly in `spans`.

@@ -189,6 +189,19 @@ impl Ledger {
         if piece.spans.is_empty() {
             return Err(Error::new(ErrorKind::Protocol, "a piece without bytes"));
         }
+        // So that whoever takes bytes of an entry meets such a piece only at his first byte or his last.
+        let goes_on = |pair: &[Span]| {
+            let [one, next] = pair else { return false };
+            one.entry < next.entry
+                && Some(one.range.end) == self.entries[one.entry.index()].len
+                && next.range.start == 0
+        };
+        if !piece.spans.windows(2).all(goes_on) {
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                "a piece that does not go on from the end of one file to the start of another",
+            ));
+        }
         let spans = piece.spans.clone();
         if !self.pieces.add(piece, who)? {
             return Ok(());

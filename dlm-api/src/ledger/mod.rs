@@ -10,6 +10,7 @@
 mod check;
 mod claim;
 mod entry;
+mod keep;
 mod learn;
 mod lease;
 mod pieces;
@@ -57,6 +58,8 @@ pub struct Ledger {
     exclusive: Option<SourceId>,
     restarts_wanted: BTreeMap<EntryId, String>,
     accused: Vec<(SourceId, Error)>,
+    /// Sources whose bytes did not match a liar's digests.
+    pardoned: BTreeSet<SourceId>,
     recheck: Vec<PieceId>,
 }
 
@@ -272,12 +275,14 @@ impl Ledger {
         for span in &spans {
             self.entries[span.entry.index()].seal(span.range.clone(), source, true);
         }
-        self.sources[source.index()].proven = true;
+        // Bytes that fit a source's own digest prove nothing.
+        if self.pieces.said_by(id) != Voice::Source(source) {
+            self.sources[source.index()].proven = true;
+        }
         (true, self.pieces.clear_failure(id))
     }
 
-    /// The piece's digest did not match: its bytes are free again, and the source is remembered. Where several sources
-    /// agree on other bytes than a source's digest, it is that source that lies.
+    /// The piece's digest did not match: its bytes are free again, and the source is remembered.
     ///
     /// Nothing happens, and the answer is `false`, if the lease has lost the piece meanwhile: what was checked may have been
     /// somebody else's bytes.
@@ -296,14 +301,28 @@ impl Ledger {
         if !hedge {
             spans.iter().for_each(|span| self.give_back(span.entry, span.range.clone()));
         }
-        let failures = self.pieces.note_failure(id, source);
-        if let Voice::Source(author) = self.pieces.said_by(id)
-            && failures > 1
-            && !self.sources[author.index()].proven
-        {
-            self.accuse(author, Error::new(ErrorKind::Corrupt, "its digest fits nobody's bytes"));
-        }
+        self.pieces.note_failure(id, source);
         true
+    }
+
+    /// What the bytes hash to that this source delivered for a piece, and that are not what its digest says. Where others
+    /// agree on bytes that a source's digest doesn't fit, it is that source that lies. That they all fail says nothing:
+    /// several may lie, each for itself.
+    pub fn testify(&mut self, source: SourceId, id: PieceId, found: &[u8]) {
+        let Voice::Source(author) = self.pieces.said_by(id) else { return };
+        if author == source {
+            return;
+        }
+        let agree = self.pieces.testify(id, source, found);
+        if agree.len() > 1 && !self.sources[author.index()].proven {
+            self.accuse(author, Error::new(ErrorKind::Corrupt, "others agree on bytes that its digest doesn't fit"));
+            self.pardoned.extend(agree);
+        }
+    }
+
+    /// Whether the source is to be used again although its bytes did not match a digest, since that was the lie. Once.
+    pub fn pardon(&mut self, source: SourceId) -> bool {
+        self.pardoned.remove(&source)
     }
 
     /// A hedge has this piece, checked: everyone else loses it. Its bytes are the hedge's as if it had leased them.
@@ -369,17 +388,6 @@ impl Ledger {
         self.touch(entry);
     }
 
-    /// Takes back what is sealed of `range`, and with it the rest of the pieces there: a part of a piece can't be fetched
-    /// alone, as it couldn't be checked. Says how many bytes.
-    fn take_back(&mut self, entry: EntryId, range: Range<u64>) -> u64 {
-        let span = Span::new(entry, range);
-        let inside = |s: &Span| s.entry == entry && span.range.start <= s.range.start && s.range.end <= span.range.end;
-        let rest: Vec<Span> = (self.pieces.overlapping(&span).map(|id| &self.pieces.get(id).spans))
-            .flat_map(|spans| spans.iter().filter(|s| !inside(s)).cloned())
-            .collect();
-        [span].into_iter().chain(rest).map(|s| self.entries[s.entry.index()].unseal(s.range)).sum()
-    }
-
     fn touch(&mut self, entry: EntryId) {
         if self.entries[entry.index()].free.is_empty() {
             self.with_free.remove(&entry);
@@ -410,43 +418,6 @@ impl Ledger {
         std::mem::take(&mut self.recheck)
     }
 
-    /// What a recheck came to.
-    pub fn rechecked(&mut self, id: PieceId, good: bool) {
-        if !self.pieces.is_current(id) {
-            return;
-        }
-        for span in self.pieces.get(id).spans.clone() {
-            let entry = &mut self.entries[span.entry.index()];
-            if good && entry.sealed.contains(&span.range) {
-                entry.verified.insert(span.range.clone());
-            } else if !good {
-                entry.unseal(span.range.clone());
-            }
-        }
-    }
-
-    /// What this source said is forgotten, and what it delivered without a digest, or with a digest of its own, goes into
-    /// quarantine.
-    pub fn disown(&mut self, source: SourceId) {
-        self.withdraw_facts(Voice::Source(source));
-        for i in 0..self.entries.len() {
-            let entry = &self.entries[i];
-            let own = entry.by.iter().filter(|(_, by)| *by == source);
-            let unproven: Vec<Range<u64>> =
-                own.flat_map(|(run, _)| entry.verified.gaps(run).collect::<Vec<_>>()).collect();
-            unproven.into_iter().for_each(|run| {
-                self.take_back(EntryId::new(i as u32), run);
-            });
-        }
-    }
-
-    /// Of an entry whose digest is wrong, everything that this source did not deliver goes into quarantine. Says how many bytes.
-    pub fn keep_only(&mut self, entry: EntryId, source: SourceId) -> u64 {
-        let others = self.entries[entry.index()].by.iter().filter(|(_, by)| *by != source);
-        let others: Vec<Range<u64>> = others.map(|(run, _)| run).collect();
-        others.into_iter().map(|run| self.take_back(entry, run)).sum()
-    }
-
     /// A response begins to deliver bytes of an entry.
     pub fn count_stream(&mut self, entry: EntryId) {
         self.entries[entry.index()].streams += 1;
@@ -471,115 +442,6 @@ impl Ledger {
         let mut shares: Vec<_> = shares.into_iter().collect();
         shares.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         shares
-    }
-
-    /// Whether anything is in quarantine.
-    pub fn has_quarantine(&self) -> bool {
-        self.entries.iter().any(|e| !e.quarantine.is_empty())
-    }
-
-    /// No record claims what is in quarantine any more: it is free.
-    pub fn end_quarantine(&mut self) {
-        for i in 0..self.entries.len() {
-            let ranges: Vec<_> = std::mem::take(&mut self.entries[i].quarantine).ranges().collect();
-            ranges.into_iter().for_each(|range| self.give_back(EntryId::new(i as u32), range));
-        }
-    }
-
-    /// An entry is about to start again: its leases end, and nothing is given out.
-    pub fn block(&mut self, entry: EntryId) {
-        let len = OPEN;
-        self.entries[entry.index()].blocked = true;
-        self.leases.values_mut().for_each(|lease| lease.carve(entry, &len));
-    }
-
-    /// The sink has forgotten the entry: everything is free, but for what is still being written.
-    pub fn restart(&mut self, entry: EntryId, solo: bool) {
-        // The rest of a piece that it shares with other entries is fetched again with it.
-        self.take_back(entry, OPEN);
-        let state = &mut self.entries[entry.index()];
-        state.restart();
-        state.blocked = false;
-        state.solo |= solo;
-        for (_, span) in self.writing.iter().filter(|(_, span)| span.entry == entry) {
-            state.free.remove(span.range.clone());
-        }
-        self.apply_len(entry);
-        self.touch(entry);
-    }
-
-    /// What an earlier run left counts.
-    pub fn restore(&mut self, entry: EntryId, durable: &RangeSet, verified: &RangeSet, by: SourceId) {
-        let state = &mut self.entries[entry.index()];
-        state.streams += 1;
-        let end = state.end();
-        for range in durable.ranges().map(|r| r.start..r.end.min(end)).filter(|r| !r.is_empty()) {
-            state.free.remove(range.clone());
-            state.sealed.insert(range.clone());
-            state.durable.insert(range.clone());
-            state.by.set(range.clone(), by);
-            verified.within(range).for_each(|(run, ())| state.verified.insert(run));
-        }
-        self.touch(entry);
-        let restored: Vec<Range<u64>> = self.entries[entry.index()].sealed.ranges().collect();
-        for run in restored {
-            self.settle_pieces(&Span::new(entry, run));
-        }
-    }
-
-    /// Pieces that are sealed without having been checked: whole ones are to be checked, the others are taken back.
-    fn settle_pieces(&mut self, span: &Span) {
-        for id in self.pieces_within(span) {
-            let spans = self.pieces.get(id).spans.clone();
-            let all = |set: fn(&EntryState) -> &RangeSet| {
-                spans.iter().all(|s| set(&self.entries[s.entry.index()]).contains(&s.range))
-            };
-            if !all(|entry| &entry.sealed) {
-                self.take_back(spans[0].entry, spans[0].range.clone());
-            } else if !all(|entry| &entry.verified) {
-                self.recheck.push(id);
-            }
-        }
-    }
-
-    /// Everything sealed that no record has: what the next checkpoint has to sync.
-    pub fn dirty(&self) -> Vec<(EntryId, RangeSet)> {
-        let dirty = |(i, e): (usize, &EntryState)| (EntryId::new(i as u32), e.dirty.clone());
-        self.entries.iter().enumerate().filter(|(_, e)| !e.dirty.is_empty()).map(dirty).collect()
-    }
-
-    /// These bytes are on stable storage and recorded. Bytes that were taken back since are left out.
-    pub fn set_durable(&mut self, entry: EntryId, ranges: &RangeSet) {
-        let state = &mut self.entries[entry.index()];
-        let still: Vec<Range<u64>> =
-            ranges.ranges().flat_map(|r| state.sealed.within(r).map(|(run, ())| run).collect::<Vec<_>>()).collect();
-        for run in still {
-            state.dirty.remove(run.clone());
-            state.durable.insert(run);
-        }
-    }
-
-    /// A sync failed: what no record has may be gone, and is fetched again.
-    pub fn lose_dirty(&mut self, entry: EntryId) {
-        let dirty: Vec<_> = self.entries[entry.index()].dirty.ranges().collect();
-        dirty.into_iter().for_each(|run| {
-            self.take_back(entry, run);
-        });
-    }
-
-    /// What was sealed since the last call.
-    pub fn take_unlogged(&mut self) -> Vec<Span> {
-        let mut spans = Vec::new();
-        for (i, entry) in self.entries.iter_mut().enumerate() {
-            let ranges = std::mem::take(&mut entry.unlogged);
-            spans.extend(ranges.ranges().map(|range| Span::new(EntryId::new(i as u32), range)));
-        }
-        spans
-    }
-
-    /// The log of what was written is empty: what no record has belongs in it again.
-    pub fn log_again(&mut self) {
-        self.entries.iter_mut().for_each(|entry| entry.unlogged = entry.dirty.clone());
     }
 
     /// Whether anything could be leased.
