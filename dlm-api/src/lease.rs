@@ -9,13 +9,15 @@ use bytes::Bytes;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::event::Event;
+use crate::fact::Piece;
 use crate::ledger::{Grant, PieceId};
 use crate::pipeline::{READ_BACK, now};
 use crate::span::{EntryId, LeaseId, Span};
 use crate::transfer::{Transfer, too_large};
 
-/// Bytes are given to the sink when this many are there: few large writes cost less than many small ones.
-const COALESCE: usize = 1 << 20;
+/// Bytes are given to the sink when this many are there: few large writes cost less than many small ones, but bytes that
+/// leave the cache before they are written cost more.
+const COALESCE: usize = 256 << 10;
 
 /// Or when the oldest has waited for this long, so that a kill costs no more than this at any rate.
 const FLUSH_AFTER: Duration = Duration::from_millis(250);
@@ -70,6 +72,11 @@ impl Lease {
     /// What has not been handed over of what the lease still holds.
     pub fn remaining(&self) -> Vec<Span> {
         self.transfer.shared.ledger(|ledger| ledger.remaining(self.id))
+    }
+
+    /// Takes what is free right behind the lease, for a body that goes on there.
+    pub(crate) fn extend(&mut self) {
+        self.transfer.shared.ledger(|ledger| ledger.extend(self.id));
     }
 
     /// Hands over bytes of an entry. They may come in any order within the lease; bytes outside it are thrown away.
@@ -209,21 +216,25 @@ impl Lease {
             }
             base += span.len();
         }
-        let good = piece.digest.matches(running.hasher);
-        Ok(self.judge(id, &piece.spans, good))
+        Ok(self.judge(id, &piece, &running.hasher.finish()))
     }
 
-    fn judge(&self, id: PieceId, spans: &[Span], good: bool) -> Option<Error> {
+    fn judge(&self, id: PieceId, piece: &Piece, found: &[u8]) -> Option<Error> {
         let shared = &self.transfer.shared;
+        let spans = &piece.spans;
         let (entry, range) = (spans[0].entry, spans[0].range.clone());
-        if good {
+        if found == piece.digest.bytes() {
             if let (true, true) = shared.ledger(|ledger| ledger.seal_piece(self.id, id)) {
                 shared.send(Event::Repaired { entry, range });
             }
             return None;
         }
         let source = shared.ledger(|ledger| {
-            ledger.fail_piece(self.id, id).then(|| ledger.source_name(self.transfer.source()).to_owned())
+            if !ledger.fail_piece(self.id, id) {
+                return None;
+            }
+            ledger.testify(self.transfer.source(), id, found);
+            Some(ledger.source_name(self.transfer.source()).to_owned())
         })?;
         let len: u64 = spans.iter().map(Span::len).sum();
         shared.counters.wasted.fetch_add(len, Ordering::Relaxed);
@@ -246,8 +257,9 @@ impl Lease {
             let of_span = runs.iter().filter(|(entry, offset, _)| *entry == span.entry && span.range.contains(offset));
             of_span.flat_map(|(_, _, data)| data).for_each(|chunk| hasher.update(chunk));
         }
-        if !piece.digest.matches(hasher) {
-            return self.judge(id, &piece.spans, false).map_or(Ok(()), Err);
+        let found = hasher.finish();
+        if found != piece.digest.bytes() {
+            return self.judge(id, &piece, &found).map_or(Ok(()), Err);
         }
         let mut changes = self.transfer.changes();
         if !shared.ledger(|ledger| ledger.take_over(self.id, id)) {
@@ -262,7 +274,7 @@ impl Lease {
         for (entry, offset, data) in runs {
             shared.put(self.id, entry, offset, data).await?;
         }
-        self.judge(id, &piece.spans, true);
+        self.judge(id, &piece, &found);
         for span in &piece.spans {
             shared.drain(span.entry).await?;
         }

@@ -101,6 +101,14 @@ impl Body {
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, drain).await;
     }
 
+    /// Throws away what is left without making anybody wait for it: the last chunk, which says nothing but that it is the last,
+    /// often comes later than the bytes before it.
+    pub(crate) fn finish_in_background(self) {
+        if self.connection.is_some() {
+            tokio::spawn(self.discard());
+        }
+    }
+
     /// Gives the connection back if nothing more can come.
     fn release_at_end(&mut self) {
         if self.incoming.is_end_stream() {

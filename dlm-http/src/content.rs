@@ -112,6 +112,7 @@ impl Stream for Exact {
                     this.left -= fits as u64;
                     match &mut this.part {
                         Some(part) => part.ahead = excess,
+                        // What follows a range was not asked for, and may have no end.
                         None if !excess.is_empty() => this.body = None,
                         None => {}
                     }
@@ -124,11 +125,9 @@ impl Stream for Exact {
         if let Err(error) = ready!(this.poll_tail(cx)) {
             return this.fail(error);
         }
-        // Where the end is already here, the connection can be used again. It is not waited for.
-        if let Some(body) = &mut this.body {
-            let _ = body.poll_next_unpin(cx);
+        if let Some(body) = this.body.take() {
+            body.finish_in_background();
         }
-        this.body = None;
         Poll::Ready(None)
     }
 }

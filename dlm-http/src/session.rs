@@ -24,7 +24,7 @@ use crate::error;
 use crate::tls::Tls;
 
 /// The largest head of an answer, in bytes. Apache and nginx refuse request heads of more than 8 KiB a line, but cookies and
-/// security policies make long answers.
+/// security policies make long answers. The number of headers is limited to 100 by hyper.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
 
 /// How long a connection out of the pool may take to be ready for a request. Its last answer was read to the end, so its

@@ -14,7 +14,7 @@ const MIDDLE: RangeRequest = RangeRequest::new(1000, Some(2000));
 fn redirecting(status: u16, to: &str) -> FaultServer {
     let (to, file) = (to.to_owned(), File::new(1, LEN));
     FaultServer::start(move |request| match request.path.as_str() {
-        "/start" => Reply::redirect(status, to.clone()),
+        "/start" => Reply::redirect(status, to.clone()).with_body("over there"),
         _ => file.reply(request),
     })
 }
@@ -95,6 +95,22 @@ async fn an_expired_place_is_looked_up_again() {
         }
         assert_eq!(paths(&server), ["/start", "/signed-0", "/signed-0", "/start", "/signed-3"]);
     }
+}
+
+#[tokio::test]
+async fn a_place_that_is_gone_is_not_asked_again() {
+    let file = File::new(1, LEN);
+    // At first it is elsewhere, later it is here.
+    let server = FaultServer::start(move |request| match (request.path.as_str(), request.number) {
+        ("/start", 0) => Reply::redirect(302, "/end"),
+        ("/end", 2..) => Reply::new(404),
+        _ => file.reply(request),
+    });
+    let source = source_at(&server.url("/start"), HttpConfig::new());
+    for _ in 0..3 {
+        fetch(&source, &MIDDLE).await.unwrap();
+    }
+    assert_eq!(paths(&server), ["/start", "/end", "/end", "/start", "/start"]);
 }
 
 #[tokio::test]

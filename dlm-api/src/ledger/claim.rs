@@ -1,10 +1,12 @@
 //! Claims: a scheduler's pick, checked and made a lease.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Instant;
 
 use super::lease::LeaseState;
 use super::{Ledger, View};
+use crate::runs::RangeSet;
 use crate::scheduler::{Ask, Pick, Scheduler, Want};
 use crate::span::{EntryId, LeaseId, OPEN_END, Span};
 
@@ -71,6 +73,20 @@ impl Ledger {
             self.touch(span.entry);
         }
         Ok(self.grant(ask, spans, false, now))
+    }
+
+    /// Adds to a lease what is free right behind it.
+    pub fn extend(&mut self, lease: LeaseId) {
+        let Some(held) = self.leases.get_mut(&lease).filter(|l| !l.hedge).and_then(|l| l.held.last_mut()) else {
+            return;
+        };
+        let (id, end) = (held.span.entry, held.span.range.end);
+        let entry = &mut self.entries[id.index()];
+        let behind = entry.free.get(end).filter(|(run, ())| run.start == end && !entry.blocked);
+        let Some((run, ())) = behind else { return };
+        held.span.range.end = run.end;
+        entry.free.remove(run);
+        self.touch(id);
     }
 
     fn grant(&mut self, ask: &Ask, spans: Vec<Span>, hedge: bool, now: Instant) -> Grant {
@@ -162,6 +178,25 @@ impl Ledger {
             range.end = self.pieces.range_at(entry, range.end - 1)?.start;
         }
         (range.start < range.end).then(|| vec![Span::new(entry, range)])
+    }
+
+    /// These spans, grown until each piece that they touch is wholly in them. Sorted, and merged where they touch.
+    pub fn grown_to_pieces(&self, spans: &[Span]) -> Vec<Span> {
+        let mut grown: BTreeMap<EntryId, RangeSet> = BTreeMap::new();
+        let mut todo = spans.to_vec();
+        while let Some(span) = todo.pop() {
+            let set = grown.entry(span.entry).or_default();
+            if set.contains(&span.range) {
+                continue;
+            }
+            set.insert(span.range.clone());
+            todo.extend(self.pieces.overlapping(&span).flat_map(|id| self.pieces.get(id).spans.iter().cloned()));
+        }
+        let of_entry = |(entry, set): (&EntryId, &RangeSet)| {
+            let entry = *entry;
+            set.ranges().map(|range| Span::new(entry, range)).collect::<Vec<_>>()
+        };
+        grown.iter().flat_map(of_entry).collect()
     }
 
     /// Whether the span is free, in the window, and each piece it touches is wholly in `spans`.

@@ -58,6 +58,8 @@ pub struct Ledger {
     exclusive: Option<SourceId>,
     restarts_wanted: BTreeMap<EntryId, String>,
     accused: Vec<(SourceId, Error)>,
+    /// Sources whose bytes did not match a liar's digests.
+    pardoned: BTreeSet<SourceId>,
     recheck: Vec<PieceId>,
 }
 
@@ -273,12 +275,14 @@ impl Ledger {
         for span in &spans {
             self.entries[span.entry.index()].seal(span.range.clone(), source, true);
         }
-        self.sources[source.index()].proven = true;
+        // Bytes that fit a source's own digest prove nothing.
+        if self.pieces.said_by(id) != Voice::Source(source) {
+            self.sources[source.index()].proven = true;
+        }
         (true, self.pieces.clear_failure(id))
     }
 
-    /// The piece's digest did not match: its bytes are free again, and the source is remembered. Where several sources
-    /// agree on other bytes than a source's digest, it is that source that lies.
+    /// The piece's digest did not match: its bytes are free again, and the source is remembered.
     ///
     /// Nothing happens, and the answer is `false`, if the lease has lost the piece meanwhile: what was checked may have been
     /// somebody else's bytes.
@@ -297,14 +301,28 @@ impl Ledger {
         if !hedge {
             spans.iter().for_each(|span| self.give_back(span.entry, span.range.clone()));
         }
-        let failures = self.pieces.note_failure(id, source);
-        if let Voice::Source(author) = self.pieces.said_by(id)
-            && failures > 1
-            && !self.sources[author.index()].proven
-        {
-            self.accuse(author, Error::new(ErrorKind::Corrupt, "its digest fits nobody's bytes"));
-        }
+        self.pieces.note_failure(id, source);
         true
+    }
+
+    /// What the bytes hash to that this source delivered for a piece, and that are not what its digest says. Where others
+    /// agree on bytes that a source's digest doesn't fit, it is that source that lies. That they all fail says nothing:
+    /// several may lie, each for itself.
+    pub fn testify(&mut self, source: SourceId, id: PieceId, found: &[u8]) {
+        let Voice::Source(author) = self.pieces.said_by(id) else { return };
+        if author == source {
+            return;
+        }
+        let agree = self.pieces.testify(id, source, found);
+        if agree.len() > 1 && !self.sources[author.index()].proven {
+            self.accuse(author, Error::new(ErrorKind::Corrupt, "others agree on bytes that its digest doesn't fit"));
+            self.pardoned.extend(agree);
+        }
+    }
+
+    /// Whether the source is to be used again although its bytes did not match a digest, since that was the lie. Once.
+    pub fn pardon(&mut self, source: SourceId) -> bool {
+        self.pardoned.remove(&source)
     }
 
     /// A hedge has this piece, checked: everyone else loses it. Its bytes are the hedge's as if it had leased them.
@@ -349,8 +367,12 @@ impl Ledger {
 
     /// Makes free what of `range` is in no other place.
     fn give_back(&mut self, entry: EntryId, range: Range<u64>) {
-        let mut back: RangeSet = [range.clone()].into_iter().collect();
         let state = &self.entries[entry.index()];
+        // The common case: a lease ends that has sealed all it had.
+        if state.sealed.contains(&range) {
+            return;
+        }
+        let mut back: RangeSet = [range.clone()].into_iter().collect();
         for set in [&state.sealed, &state.quarantine] {
             set.within(range.clone()).for_each(|(run, ())| {
                 back.remove(run);
@@ -472,6 +494,11 @@ impl Ledger {
     /// A number that goes up when sealed bytes of the entry are taken back.
     pub fn version(&self, entry: EntryId) -> u64 {
         self.entries[entry.index()].version
+    }
+
+    /// One stream has to bring the whole entry from now on.
+    pub fn set_solo(&mut self, entry: EntryId) {
+        self.entries[entry.index()].solo = true;
     }
 
     /// Whether one stream has to bring the whole entry.

@@ -18,6 +18,9 @@ struct Known {
     by: Voice,
 }
 
+/// What a source's bytes hash to.
+type Testimony = (SourceId, Box<[u8]>);
+
 /// The pieces of a download.
 #[derive(Default, Debug)]
 pub(super) struct Pieces {
@@ -26,6 +29,8 @@ pub(super) struct Pieces {
     starts: Vec<BTreeMap<u64, (u64, PieceId)>>,
     /// Which sources delivered a piece with wrong bytes.
     failed: HashMap<PieceId, Vec<SourceId>>,
+    /// What they hashed to instead, where a source named the digest.
+    found: HashMap<PieceId, Vec<Testimony>>,
 }
 
 impl Pieces {
@@ -107,12 +112,19 @@ impl Pieces {
         starts.iter().all(|(&start, &(end, _))| std::mem::replace(&mut at, end) == start) && at >= len
     }
 
-    pub(super) fn note_failure(&mut self, id: PieceId, source: SourceId) -> usize {
+    pub(super) fn note_failure(&mut self, id: PieceId, source: SourceId) {
         let failed = self.failed.entry(id).or_default();
         if !failed.contains(&source) {
             failed.push(source);
         }
-        failed.len()
+    }
+
+    /// Notes what a source's bytes hash to, in place of what it said before, and gives who says the same.
+    pub(super) fn testify(&mut self, id: PieceId, source: SourceId, found: &[u8]) -> Vec<SourceId> {
+        let all = self.found.entry(id).or_default();
+        all.retain(|(by, _)| *by != source);
+        all.push((source, found.into()));
+        all.iter().filter(|(_, bytes)| **bytes == *found).map(|(by, _)| *by).collect()
     }
 
     pub(super) fn has_failed(&self, id: PieceId, source: SourceId) -> bool {
@@ -124,6 +136,7 @@ impl Pieces {
     }
 
     pub(super) fn clear_failure(&mut self, id: PieceId) -> bool {
+        self.found.remove(&id);
         self.failed.remove(&id).is_some()
     }
 
@@ -170,6 +183,7 @@ impl Pieces {
             });
         }
         self.failed.retain(|id, _| !is_gone(&known[id.0 as usize]));
+        self.found.retain(|id, _| !is_gone(&known[id.0 as usize]));
         gone
     }
 }

@@ -142,6 +142,9 @@ impl Shared {
     }
 
     pub(crate) fn send(&self, event: Event) {
+        if !matches!(event, Event::Progress(_)) {
+            tracing::debug!(?event);
+        }
         // Nobody may be listening.
         let _ = self.events.send(event);
     }

@@ -144,7 +144,7 @@ impl Reply {
         self
     }
 
-    /// Waits at a gate when `bytes` of the body are sent. At 0 the head waits too.
+    /// Waits at a gate when `bytes` of the body are sent. At 0 the head waits too; behind all of them, the last chunk does.
     #[must_use]
     pub fn with_gate(mut self, bytes: u64, gate: &Gate) -> Self {
         self.gate = Some((bytes, gate.clone()));

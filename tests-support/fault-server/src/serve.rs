@@ -146,6 +146,12 @@ impl Server {
             at = end;
             self.log.send_modify(|log| log.exchanges[number].sent = at as u64);
         }
+        if let Some((at, gate)) = &reply.gate
+            && *at == cut as u64
+        {
+            stream.flush().await?;
+            gate.pass().await;
+        }
         if reply.framing == Framing::Chunked && cut == reply.body.len() {
             stream.write_all(b"0\r\n\r\n").await?;
         }

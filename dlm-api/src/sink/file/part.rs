@@ -13,9 +13,10 @@ use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result, Scope};
-use crate::folder::{Folder, PUBLIC, failed, lock, stamp_of};
+use crate::folder::{Folder, PUBLIC, failed, stamp_of};
 use crate::path::{EntryPath, PART};
 use crate::sink::Stamp;
+use crate::sync::lock;
 
 /// The most slices in one system call. The kernel takes 1024; a merged write has far fewer, and these are on the stack.
 const MAX_SLICES: usize = 64;
@@ -23,9 +24,11 @@ const MAX_SLICES: usize = 64;
 /// How often a part file may be taken away from under us, by its writer's finish, before we give up on getting it.
 const MAX_OPEN_ATTEMPTS: usize = 16;
 
-/// The type that btrfs gives itself in `statfs` (linux/magic.h).
+/// File systems on which space is not reserved, by the type that they give themselves in `statfs` (linux/magic.h). On btrfs
+/// reserved space is not compressed, and what is written goes elsewhere anyway; tmpfs would fill all of it with zeros first,
+/// which costs as much as writing it.
 #[cfg(target_os = "linux")]
-pub(super) const BTRFS: u32 = 0x9123_683e;
+pub(super) const UNRESERVED: [u32; 2] = [0x9123_683e, 0x0102_1994];
 
 /// The file that an entry is while it is not complete.
 #[derive(Debug)]
@@ -270,8 +273,7 @@ fn allocate(file: &File, len: u64) -> io::Result<()> {
         return Err(io::ErrorKind::StorageFull.into());
     }
     #[cfg(target_os = "linux")]
-    // On btrfs, preallocated space is not compressed, and what is written goes elsewhere anyway.
-    if rustix::fs::fstatfs(file)?.f_type as u32 != BTRFS && len > 0 {
+    if len > 0 && !UNRESERVED.contains(&(rustix::fs::fstatfs(file)?.f_type as u32)) {
         loop {
             match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, len) {
                 Ok(()) => return Ok(()),
