@@ -261,6 +261,20 @@ fn a_hedge_is_of_one_piece_that_somebody_fetches_and_never_in_doubt() {
 }
 
 #[test]
+fn a_hedge_of_a_piece_that_is_divided_otherwise_now_is_worth_nothing() {
+    let mut ledger = ledger(&[Some(100)]);
+    ledger.learn(Voice::Source(C), Fact::Pieces(vec![piece(0..20)])).unwrap();
+    take(&mut ledger, A, 0..20);
+    let hedge = any(&mut ledger, B, Pick::Hedge(vec![span(0..20)])).unwrap().lease;
+    ledger.admit(hedge, FIRST, 0..20, Instant::now());
+    ledger.disown(C);
+    ledger.learn(Voice::User, Fact::Pieces(vec![piece(0..10)])).unwrap();
+    let id = ledger.piece_at(FIRST, 0).unwrap();
+    assert!(!ledger.take_over(hedge, id) && !ledger.fail_piece(hedge, id), "nor is it to blame");
+    ledger.check();
+}
+
+#[test]
 fn a_steal_takes_what_was_not_handed_over() {
     let mut ledger = in_pieces();
     let lease = take(&mut ledger, A, 0..50);
