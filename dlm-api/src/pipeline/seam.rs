@@ -76,8 +76,17 @@ impl Seams {
 
     /// An entry starts again: what was seen of it before counts no more.
     pub(crate) fn forget(&self, entry: EntryId) {
+        self.retain(|w| w.entry != entry);
+    }
+
+    /// A source is not believed any more: others must not be measured by what it brought.
+    pub(crate) fn forget_source(&self, source: SourceId) {
+        self.retain(|w| w.source != source);
+    }
+
+    fn retain(&self, keep: impl Fn(&Witness) -> bool) {
         let mut waiting = lock(&self.waiting);
-        waiting.retain(|w| w.entry != entry);
+        waiting.retain(keep);
         self.count.store(waiting.len(), Ordering::Release);
     }
 }
