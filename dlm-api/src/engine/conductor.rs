@@ -230,7 +230,7 @@ impl Conductor {
     /// A download of one file: what an earlier run left of it, or a finished file that is to be left as it is.
     async fn take_over(&mut self, plan: &mut Plan) -> Result<Option<Report>> {
         if plan.path.is_none() && plan.resume {
-            plan.path = self.keeper.find().await;
+            plan.path = self.keeper.find().await?;
         }
         let entry = self.shared.ledger(|ledger| {
             let entry = ledger.add_unnamed();
@@ -329,6 +329,9 @@ impl Conductor {
                 ledger.disown(runner.id);
             }
         });
+        if matches!(kind, ErrorKind::Changed | ErrorKind::Corrupt) {
+            self.shared.seams.forget_source(runner.id);
+        }
         runner.state = RunnerState::Benched(error);
         self.shared.notify();
     }

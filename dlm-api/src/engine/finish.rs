@@ -53,6 +53,7 @@ impl Conductor {
         for (source, error) in accused {
             // What it delivered without proof is in doubt with it.
             self.shared.ledger(|ledger| ledger.disown(source));
+            self.shared.seams.forget_source(source);
             if let Some(i) = self.runners.iter().position(|r| r.id == source) {
                 self.bench(i, error);
             }
@@ -159,15 +160,13 @@ impl Conductor {
             return Ok(());
         }
         // Those who disagreed with what was known may be the ones who are right.
-        let disagreed =
-            |state: &RunnerState| matches!(state, RunnerState::Benched(e) if e.kind() == ErrorKind::Changed);
-        if self.restarts < MAX_RESTARTS && self.runners.iter().any(|r| disagreed(&r.state)) {
+        if self.restarts < MAX_RESTARTS && self.runners.iter().any(|r| has_disagreed(&r.state)) {
             self.shared.ledger(|ledger| {
                 ledger.withdraw_facts(Voice::Record);
                 self.runners.iter().for_each(|r| ledger.withdraw_facts(Voice::Source(r.id)));
             });
             let mut reason = String::new();
-            for runner in self.runners.iter_mut().filter(|r| disagreed(&r.state)) {
+            for runner in self.runners.iter_mut().filter(|r| has_disagreed(&r.state)) {
                 if let RunnerState::Benched(error) = &runner.state {
                     reason = error.chain();
                 }
@@ -222,7 +221,10 @@ impl Conductor {
         });
         // Collected first: a closure over borrowed parts would tie the stream to them.
         let finishes: Vec<_> = finishes.collect();
-        futures::stream::iter(finishes).buffer_unordered(FINISH_AT_ONCE).try_collect::<()>().await?;
+        let finished = futures::stream::iter(finishes).buffer_unordered(FINISH_AT_ONCE).try_collect::<()>().await;
+        if let Err(error) = finished {
+            return Err(self.keeper.finish_failed(error).await);
+        }
         self.keeper.remove().await?;
         let report = self.report();
         Ok(Some(self.locate(report).await))
@@ -275,14 +277,19 @@ impl Conductor {
                 && share(source) < len
                 && repair.refetched + (len - share(source)) <= REPAIR_BUDGET * len
         };
-        let mut candidates: Vec<SourceId> =
-            self.runners.iter().filter(|r| r.is_usable()).map(|r| r.id).filter(|id| may(*id)).collect();
-        candidates.sort_by_key(|id| std::cmp::Reverse(share(*id)));
-        let Some(&source) = candidates.first() else { return Ok(false) };
+        // Whoever disagreed with what the others said, and was benched for it, may have been right: asked last.
+        let candidates = self.runners.iter().filter(|r| (r.is_usable() || has_disagreed(&r.state)) && may(r.id));
+        let first = candidates.min_by_key(|r| (!r.is_usable(), std::cmp::Reverse(share(r.id))));
+        let Some((source, disagreed)) = first.map(|r| (r.id, !r.is_usable())) else { return Ok(false) };
         self.halt().await;
         self.repair.tried.push(source);
         let others = shares.iter().map(|(s, _)| *s).filter(|s| *s != source);
         self.repair.suspects = others.collect();
+        if disagreed {
+            self.repair.refetched += len;
+            self.begin_again_with(source, entry).await?;
+            return Ok(true);
+        }
         self.repair.refetched += self.shared.ledger(|ledger| {
             ledger.set_exclusive(Some(source));
             ledger.keep_only(entry, source)
@@ -291,6 +298,20 @@ impl Conductor {
         self.warn(format!("the checksum is wrong; fetching again from {name} what others delivered"));
         self.rouse();
         Ok(true)
+    }
+
+    /// The bytes of the others are wrong, so what they say of the content counts no more: one that disagreed brings all.
+    async fn begin_again_with(&mut self, source: SourceId, entry: EntryId) -> Result<()> {
+        self.shared.ledger(|ledger| {
+            ledger.withdraw_facts(Voice::Record);
+            self.runners.iter().for_each(|r| ledger.withdraw_facts(Voice::Source(r.id)));
+            ledger.unbench(source);
+            ledger.set_exclusive(Some(source));
+        });
+        if let Some(runner) = self.runners.iter_mut().find(|r| r.id == source) {
+            runner.state = RunnerState::Idle;
+        }
+        self.restart(&[entry], "the checksum is wrong, and a source that was not believed has another content").await
     }
 
     /// The digest is right now: whose bytes had to be replaced is told.
@@ -398,6 +419,11 @@ impl Conductor {
         });
         Ok(Some(report))
     }
+}
+
+/// Whether a source was benched because it said something else than those who were believed.
+fn has_disagreed(state: &RunnerState) -> bool {
+    matches!(state, RunnerState::Benched(error) if error.kind() == ErrorKind::Changed)
 }
 
 /// Whether the sealed bytes of a piece match its digest.
