@@ -203,6 +203,8 @@ impl Conductor {
         self.want_digests();
         let count = self.shared.ledger(|ledger| ledger.entry_count());
         for entry in (0..count as u32).map(EntryId::new) {
+            // What was sealed just before its source ended was not passed on.
+            self.shared.drain(entry).await?;
             self.shared.whole.catch_up(&self.shared, entry).await?;
             let wrong = self.shared.whole.finish(entry);
             if !wrong.is_empty() {
