@@ -10,3 +10,8 @@ pub mod cli;
 mod protocols;
 
 pub use protocols::Protocols;
+
+/// The code in the README is compiled as documentation is.
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

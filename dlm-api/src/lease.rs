@@ -74,6 +74,11 @@ impl Lease {
         self.transfer.shared.ledger(|ledger| ledger.remaining(self.id))
     }
 
+    /// Takes what is free right behind the lease, for a body that goes on there.
+    pub(crate) fn extend(&mut self) {
+        self.transfer.shared.ledger(|ledger| ledger.extend(self.id));
+    }
+
     /// Hands over bytes of an entry. They may come in any order within the lease; bytes outside it are thrown away.
     ///
     /// Waits for the rate limit and for the sink: that is the back-pressure, a source doesn't read on meanwhile.
@@ -224,13 +229,15 @@ impl Lease {
             }
             return None;
         }
+        let source = shared.ledger(|ledger| {
+            if !ledger.fail_piece(self.id, id) {
+                return None;
+            }
+            ledger.testify(self.transfer.source(), id, found);
+            Some(ledger.source_name(self.transfer.source()).to_owned())
+        })?;
         let len: u64 = spans.iter().map(Span::len).sum();
         shared.counters.wasted.fetch_add(len, Ordering::Relaxed);
-        let source = shared.ledger(|ledger| {
-            ledger.fail_piece(self.id, id);
-            ledger.testify(self.transfer.source(), id, found);
-            ledger.source_name(self.transfer.source()).to_owned()
-        });
         shared.send(Event::PieceCorrupt { entry, range: range.clone(), source });
         let error = Error::new(ErrorKind::Corrupt, "a piece does not match its digest");
         let error = error.with("entry", entry).with("start", range.start).with("end", range.end);

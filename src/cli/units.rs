@@ -15,6 +15,8 @@ const UNITS: [(&str, u64); 9] = [
     ("ti", 1 << 40),
 ];
 
+const NOT_A_NUMBER: &str = "not a number";
+
 /// Reads a number of bytes: `1500`, `500k`, `2MB`, `1.5GiB`.
 ///
 /// # Errors
@@ -24,6 +26,9 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let number_len = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(number_len);
+    if number.is_empty() {
+        return Err(NOT_A_NUMBER.to_owned());
+    }
     let unit = unit.trim_start();
     if unit.ends_with('b') {
         return Err("'b' could be bits: write B for bytes, or leave it out".to_owned());
@@ -74,7 +79,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 fn scaled(number: &str, factor: u64) -> Result<u64, String> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() || fraction.contains('.') || number.ends_with('.') {
-        return Err("not a number".to_owned());
+        return Err(NOT_A_NUMBER.to_owned());
     }
     let too_large = || "too large".to_owned();
     let whole: u64 = whole.parse().map_err(|_| too_large())?;

@@ -92,6 +92,13 @@ impl Location {
         self.directive(format!("limit_rate {bytes_per_second}"))
     }
 
+    /// As [`limit_rate`](Self::limit_rate), for requests that come while this file exists.
+    #[must_use]
+    pub fn limit_rate_while(self, file: &Path, bytes_per_second: u64) -> Self {
+        let file = file.display();
+        self.directive(format!("set $rate 0; if (-f \"{file}\") {{ set $rate {bytes_per_second}; }} limit_rate $rate"))
+    }
+
     /// Answers every request with the whole file, ranges or not.
     #[must_use]
     pub fn without_ranges(self) -> Self {

@@ -92,8 +92,12 @@ pub(super) struct Conductor {
     /// How often in a row all sources ended without a word although bytes are missing.
     pub(super) idle_rounds: u32,
     pub(super) resumed: u64,
+    /// An earlier run is known to have left nothing.
+    began_empty: bool,
     pub(super) repair: Repair,
     pub(super) warnings: Vec<String>,
+    /// Entries whose digest of the whole was checked, and by what.
+    pub(super) checked: Vec<(EntryId, String)>,
     /// The log, checkpoints and digests of the whole. It ends only with an error.
     chores: Option<Task<Error>>,
 }
@@ -125,8 +129,10 @@ impl Conductor {
             restarts: 0,
             idle_rounds: 0,
             resumed: 0,
+            began_empty: false,
             repair: Repair::default(),
             warnings: Vec::new(),
+            checked: Vec::new(),
             chores: None,
         };
         let (abort, result) = run_on(&plane, async move {
@@ -137,6 +143,8 @@ impl Conductor {
     }
 
     async fn run(mut self, mut plan: Plan) -> Result<Report> {
+        // The threads that this runs on end with the last client.
+        let _client = plan.client.clone();
         let result = match plan.wrong.take() {
             Some(error) => Err(error),
             None => self.conduct(plan).await,
@@ -144,12 +152,9 @@ impl Conductor {
         // A download that was ended from outside, or failed, keeps what is durable, unless it was found to be wrong.
         self.chores = None;
         if let Err(error) = &result
-            && !matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Corrupt | ErrorKind::Storage)
+            && let Err(second) = self.leave(error).await
         {
-            self.halt().await;
-            if let Err(error) = self.keeper.checkpoint().await {
-                self.warn(error.chain());
-            }
+            self.warn(second.chain());
         }
         self.tell_progress();
         self.set_state(match &result {
@@ -158,6 +163,22 @@ impl Conductor {
             Err(_) => State::Failed,
         });
         result
+    }
+
+    /// What stays after a failure, for a later run.
+    async fn leave(&mut self, error: &Error) -> Result<()> {
+        self.halt().await;
+        if self.began_empty && self.shared.ledger(|ledger| ledger.totals()).sealed == 0 {
+            // Nothing that would be missed.
+            self.shared.sink.abort().await?;
+            return self.keeper.remove().await;
+        }
+        match error.kind() {
+            // A stop has made its checkpoint; what is wrong is not to be recorded, and what may be lost no more.
+            ErrorKind::Cancelled | ErrorKind::Corrupt => Ok(()),
+            ErrorKind::Storage => self.keeper.distrust().await,
+            _ => self.keeper.checkpoint().await,
+        }
     }
 
     async fn conduct(&mut self, mut plan: Plan) -> Result<Report> {
@@ -243,9 +264,20 @@ impl Conductor {
             Ok::<_, Error>(entry)
         })?;
         self.want_digests();
-        let Some(path) = plan.path.clone() else { return Ok(None) };
-        self.shared.send(Event::Named { entry, path });
-        let ready = self.shared.prepare(entry).await?;
+        let Some(path) = plan.path.clone() else {
+            self.began_empty = true;
+            return Ok(None);
+        };
+        self.shared.send(Event::Named { entry, path: path.clone() });
+        let ready = match self.shared.prepare(entry).await {
+            Err(error) if error.kind() == ErrorKind::Exists && plan.resume => {
+                return match self.keeper.finished_before(&path).await {
+                    Some(len) => Ok(Some(self.there_already(path, len))),
+                    None => Err(error),
+                };
+            }
+            ready => ready?,
+        };
         if ready.prepared.skip {
             return self.skipped().await;
         }
@@ -254,9 +286,13 @@ impl Conductor {
             let by = self.shared.ledger(|ledger| ledger.add_past());
             self.resumed = self.keeper.restore(&loaded, entry, &ready, by).await?;
         }
-        if self.resumed == 0 && !ready.prepared.existing.is_empty() {
-            // Bytes of which nobody knows what they are.
-            self.shared.sink.reset(entry).await?;
+        if self.resumed == 0 {
+            // Whatever is there, nobody knows what it is; and no record is to claim that somebody did.
+            self.keeper.remove().await?;
+            if !ready.prepared.existing.is_empty() {
+                self.shared.sink.reset(entry).await?;
+            }
+            self.began_empty = true;
         }
         if self.resumed > 0 {
             self.shared.send(Event::Resumed { bytes: self.resumed });

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result, Scope};
 use crate::event::{EntryReport, Event, Report, SourceReport, State, Verification};
 use crate::fact::Strength;
 use crate::ledger::{Ledger, PieceId, Voice};
+use crate::path::EntryPath;
 use crate::pipeline::{READ_BACK, Shared};
 use crate::span::{EntryId, SourceId, Span};
 
@@ -182,9 +183,11 @@ impl Conductor {
 
     /// Why no source is left: what happened to the first one.
     fn no_source(&mut self) -> Error {
+        let several = self.runners.len() > 1;
         let failed = self.runners.iter_mut().find_map(|runner| match &mut runner.state {
             RunnerState::Benched(_) => match std::mem::replace(&mut runner.state, RunnerState::Done) {
-                RunnerState::Benched(error) => Some(error.with("source", &runner.name)),
+                RunnerState::Benched(error) if several => Some(error.with("source", &runner.name)),
+                RunnerState::Benched(error) => Some(error),
                 _ => None,
             },
             _ => None,
@@ -206,10 +209,13 @@ impl Conductor {
             // What was sealed just before its source ended was not passed on.
             self.shared.drain(entry).await?;
             self.shared.whole.catch_up(&self.shared, entry).await?;
-            let wrong = self.shared.whole.finish(entry);
+            let len = self.shared.ledger(|ledger| ledger.len(entry)).unwrap_or(0);
+            let outcomes = self.shared.whole.finish(entry, len);
+            let wrong: Vec<Digest> = outcomes.iter().filter(|(_, good)| !good).map(|(d, _)| d.clone()).collect();
             if !wrong.is_empty() {
                 return self.wrong_digest(entry, &wrong).await;
             }
+            self.checked.extend(outcomes.iter().map(|(digest, _)| (entry, digest.function().name().to_owned())));
         }
         self.shared.ledger(|ledger| ledger.set_exclusive(None));
         self.name_culprits();
@@ -223,10 +229,7 @@ impl Conductor {
         });
         // Collected first: a closure over borrowed parts would tie the stream to them.
         let finishes: Vec<_> = finishes.collect();
-        let finished = futures::stream::iter(finishes).buffer_unordered(FINISH_AT_ONCE).try_collect::<()>().await;
-        if let Err(error) = finished {
-            return Err(self.keeper.finish_failed(error).await);
-        }
+        futures::stream::iter(finishes).buffer_unordered(FINISH_AT_ONCE).try_collect::<()>().await?;
         self.keeper.remove().await?;
         let report = self.report();
         Ok(Some(self.locate(report).await))
@@ -379,9 +382,8 @@ impl Conductor {
     }
 
     fn verification(&self, ledger: &Ledger, id: EntryId) -> Verification {
-        let digests = ledger.digests(id);
-        if let Some(digest) = digests.first() {
-            return Verification::Digest(digest.function().name().to_owned());
+        if let Some((_, function)) = self.checked.iter().find(|(entry, _)| *entry == id) {
+            return Verification::Digest(function.clone());
         }
         let len = ledger.len(id).unwrap_or(0);
         if len > 0 && ledger.verified(id).bytes() == len {
@@ -411,15 +413,15 @@ impl Conductor {
         let entry = EntryId::FIRST;
         let ready = self.shared.prepared.lock().await.get(&entry).filter(|ready| ready.prepared.skip).cloned();
         let Some(ready) = ready else { return Ok(None) };
-        let mut report = Report { warnings: self.warnings.clone(), ..Report::default() };
-        report.entries.push(EntryReport {
-            path: ready.prepared.path.unwrap_or(ready.path),
-            file: self.shared.sink.location(entry),
-            len: ready.len.unwrap_or(0),
-            verification: Verification::Unverified,
-            skipped: true,
-        });
-        Ok(Some(report))
+        Ok(Some(self.there_already(ready.prepared.path.unwrap_or(ready.path), ready.len.unwrap_or(0))))
+    }
+
+    /// The report of a file that was there before.
+    pub(super) fn there_already(&self, path: EntryPath, len: u64) -> Report {
+        let file = self.shared.sink.location(EntryId::FIRST);
+        let verification = Verification::Unverified;
+        let entry = EntryReport { path, file, len, verification, skipped: true };
+        Report { entries: vec![entry], warnings: self.warnings.clone(), ..Report::default() }
     }
 }
 

@@ -3,6 +3,7 @@
 //! What it keeps to: a byte is called durable only after a sync of its entry that began when the byte was sealed, and after the
 //! record that says so is on stable storage itself.
 
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::ledger::Voice;
 use crate::path::EntryPath;
 use crate::pipeline::{READ_BACK, Ready, Shared, now};
 use crate::runs::RangeSet;
+use crate::sink::Stamp;
 use crate::span::{EntryId, SourceId, Span};
 
 /// A checkpoint is made this often, or when this much is not durable, in bytes.
@@ -84,6 +86,23 @@ impl Keeper {
         }
     }
 
+    /// The length of the file at `path`, if it is the one that an earlier run finished just before it was killed: it has its
+    /// final name, which it got after everything was checked and synced, but its record is still there.
+    pub(super) async fn finished_before(&self, path: &EntryPath) -> Option<u64> {
+        let Kept::Folder(folder) = &self.kept else { return None };
+        let store = FileCheckpoint::new(folder, path.clone());
+        let record = store.load().await.ok()?.record?;
+        let entry = record.entries.first().filter(|entry| entry.path == *path)?;
+        let file = folder.join(path.as_str());
+        let there = tokio::task::spawn_blocking(move || file.symlink_metadata()).await.ok()?.ok()?;
+        let is_same = entry.stamp == Some(Stamp { device: there.dev(), inode: there.ino() });
+        if !is_same || entry.len != Some(there.len()) {
+            return None;
+        }
+        store.remove().await.ok()?;
+        entry.len
+    }
+
     /// What an earlier run left. A damaged record is told, and not believed.
     pub(super) async fn load(&self) -> Result<Option<Loaded>> {
         match self.store().await {
@@ -128,8 +147,13 @@ impl Keeper {
                 ledger.learn(Voice::Record, Fact::Modified(entry, modified))?;
             }
             ledger.restore(entry, &durable, &verified, by);
-            Ok(durable.bytes())
-        })
+            Ok::<_, Error>(())
+        })?;
+        if let Some(store) = self.store().await {
+            // All of it is durable now, and from here on it is this run that says what is.
+            self.save_record(store.as_ref(), &mut *self.state.lock().await).await?;
+        }
+        Ok(durable.bytes())
     }
 
     /// Makes what the log has durable. It is written again first: if the process died just after a sync had failed, the
@@ -195,7 +219,8 @@ impl Keeper {
         let before = versions(&dirty);
         for (entry, _) in &dirty {
             if let Err(error) = self.shared.sink.sync(*entry).await {
-                return Err(self.sync_failed(store.as_ref(), *entry, error).await);
+                self.distrust().await?;
+                return Err(error);
             }
         }
         let mut state = self.state.lock().await;
@@ -216,27 +241,14 @@ impl Keeper {
         Ok(())
     }
 
-    /// What was written since the last good sync may be lost, and a second sync could claim the contrary. The log claims these
-    /// bytes, so it goes.
-    async fn sync_failed(&self, store: &dyn CheckpointStore, entry: EntryId, error: Error) -> Error {
-        self.shared.ledger(|ledger| ledger.lose_dirty(entry));
-        let mut state = self.state.lock().await;
-        if !state.begun {
-            return error;
-        }
-        if let Err(second) = self.save_record(store, &mut state).await {
-            self.shared.send(crate::event::Event::Warning(second.chain()));
-        }
-        error
-    }
-
-    /// A finish failed, perhaps by its sync.
-    pub(super) async fn finish_failed(&self, error: Error) -> Error {
-        let Some(store) = self.store().await else { return error };
-        let dirty = self.shared.ledger(|ledger| ledger.dirty());
-        let Some((last, others)) = dirty.split_last() else { return error };
-        others.iter().for_each(|(entry, _)| self.shared.ledger(|ledger| ledger.lose_dirty(*entry)));
-        self.sync_failed(store.as_ref(), last.0, error).await
+    /// The sink failed. What was written since the last good sync may be lost, and a second sync could claim the contrary. The
+    /// log claims these bytes, so it goes.
+    pub(super) async fn distrust(&self) -> Result<()> {
+        self.shared.ledger(|ledger| {
+            let count = ledger.entry_count() as u32;
+            (0..count).for_each(|i| ledger.lose_dirty(EntryId::new(i)));
+        });
+        self.save().await
     }
 
     /// Saves what is durable as it stands: called when something was taken back.

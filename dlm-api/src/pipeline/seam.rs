@@ -138,6 +138,10 @@ impl Shared {
                     return error(&names[1]).with_retry(crate::error::Retry::Now).with_scope(crate::error::Scope::Span);
                 }
             }
+            if source == other {
+                // What it says of its ranges is worth nothing.
+                ledger.set_solo(span.entry);
+            }
             ledger.accuse(source, error(&names[1]));
             error(&names[1])
         })

@@ -32,6 +32,8 @@ pub(super) struct Lane {
     /// No request was made yet.
     first: AtomicBool,
     warned: AtomicBool,
+    /// How many connections there are, and how many there should be.
+    size: AtomicUsize,
     target: AtomicUsize,
     limit: AtomicUsize,
     bytes: AtomicU64,
@@ -47,6 +49,33 @@ pub(super) struct Slot {
     slow_since: Mutex<Option<Instant>>,
     /// Its body is to be dropped and asked for again.
     pub(super) replace: Notify,
+}
+
+/// A connection's place among its siblings.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) slot: Arc<Slot>,
+    lane: Arc<Lane>,
+    taken: bool,
+}
+
+impl Seat {
+    /// Gives the place up if there are more connections than there should be. Of two who ask at once for the last one that
+    /// is too many, one stays.
+    pub(super) fn retire(&mut self) -> bool {
+        let target = self.lane.target.load(Ordering::Relaxed).max(1);
+        let fewer = |size: usize| (size > target).then(|| size - 1);
+        self.taken = self.lane.size.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_err();
+        !self.taken
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.taken {
+            self.lane.size.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Slot {
@@ -69,6 +98,7 @@ impl Lane {
             single: AtomicBool::new(false),
             first: AtomicBool::new(true),
             warned: AtomicBool::new(false),
+            size: AtomicUsize::new(0),
             target: AtomicUsize::new(1),
             limit: AtomicUsize::new(usize::MAX),
             bytes: AtomicU64::new(0),
@@ -99,10 +129,6 @@ impl Lane {
         self.target.store(target, Ordering::Relaxed);
     }
 
-    pub(super) fn target(&self) -> usize {
-        self.target.load(Ordering::Relaxed)
-    }
-
     pub(super) fn set_limit(&self, limit: usize) {
         self.limit.store(limit.max(1), Ordering::Relaxed);
     }
@@ -126,7 +152,7 @@ impl Lane {
         lock(&self.last_bytes).is_some_and(|last| now.saturating_duration_since(last) < DELIVERS)
     }
 
-    pub(super) fn add_slot(&self) -> Arc<Slot> {
+    pub(super) fn add_slot(self: &Arc<Self>) -> Seat {
         let slot = Arc::new(Slot {
             meter: Mutex::new(Meter::new(now())),
             slow_since: Mutex::new(None),
@@ -135,12 +161,13 @@ impl Lane {
         let mut slots = lock(&self.slots);
         slots.retain(|s| s.strong_count() > 0);
         slots.push(Arc::downgrade(&slot));
-        slot
+        self.size.fetch_add(1, Ordering::Relaxed);
+        Seat { slot, lane: self.clone(), taken: true }
     }
 
     /// How many connections there are.
     pub(super) fn size(&self) -> usize {
-        lock(&self.slots).iter().filter(|s| s.strong_count() > 0).count()
+        self.size.load(Ordering::Relaxed)
     }
 
     /// Tells connections that have been much slower than their siblings for a while to start again.

@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use tokio::time;
 
 use super::RangedConfig;
-use super::lane::{Lane, Slot};
+use super::lane::{Lane, Seat};
 use super::source::{Opened, RangeRequest, RangeSource};
 use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::fact::Fact;
@@ -51,7 +51,7 @@ const MAX_CORRUPT: u32 = 3;
 pub(super) struct Worker<R> {
     source: Arc<R>,
     lane: Arc<Lane>,
-    slot: Arc<Slot>,
+    seat: Seat,
     transfer: Transfer,
     config: RangedConfig,
     permit: Permit,
@@ -76,12 +76,12 @@ enum Served {
 
 impl<R: RangeSource> Worker<R> {
     pub(super) fn new(source: Arc<R>, lane: Arc<Lane>, config: RangedConfig, permit: Permit) -> Self {
-        let (slot, transfer) = (lane.add_slot(), lane.transfer().clone());
-        Self { source, lane, slot, transfer, config, permit, failures: 0, stalls: 0, corrupt: 0, rate: None }
+        let (seat, transfer) = (lane.add_slot(), lane.transfer().clone());
+        Self { source, lane, seat, transfer, config, permit, failures: 0, stalls: 0, corrupt: 0, rate: None }
     }
 
     pub(super) async fn run(mut self) -> Result<()> {
-        while self.lane.size() <= self.lane.target().max(1) {
+        while !self.seat.retire() {
             let Some(lease) = self.transfer.next(self.want(), self.rate).await else { return Ok(()) };
             if self.serve(lease).await? == Served::Quit {
                 return Ok(());
@@ -110,7 +110,7 @@ impl<R: RangeSource> Worker<R> {
             };
             let before = self.lane.bytes();
             let result = self.fetch(&mut lease, &span).await;
-            self.rate = self.slot.rate(now()).filter(|rate| *rate > 0).or(self.rate);
+            self.rate = self.seat.slot.rate(now()).filter(|rate| *rate > 0).or(self.rate);
             let error = match result {
                 Ok(Served::Body) if self.lane.bytes() > before => continue,
                 Ok(Served::Body) => {
@@ -179,7 +179,7 @@ impl<R: RangeSource> Worker<R> {
         self.permit.went_well();
         let _connected = self.transfer.connected();
         self.transfer.shared.ledger(|ledger| ledger.count_stream(entry));
-        self.slot.restart();
+        self.seat.slot.restart();
         if opened.start > start {
             return Err(Error::new(ErrorKind::Protocol, "the answer starts after what was asked for")
                 .with("asked", start)
@@ -202,6 +202,10 @@ impl<R: RangeSource> Worker<R> {
             }
             if chunk.is_empty() {
                 continue;
+            }
+            if self.lane.is_single() {
+                // A sibling may have taken the tail, to find that it can't have it.
+                lease.extend();
             }
             let len = chunk.len() as u64;
             let flow = lease.write(entry, at, chunk).await?;
@@ -296,7 +300,7 @@ impl<R: RangeSource> Worker<R> {
         };
         let chunk = next.transpose()?;
         if let Some(chunk) = &chunk {
-            self.lane.received(&self.slot, chunk.len() as u64, now());
+            self.lane.received(&self.seat.slot, chunk.len() as u64, now());
             (self.failures, self.stalls) = (0, 0);
         }
         Ok(chunk)
@@ -318,7 +322,7 @@ impl<R: RangeSource> Worker<R> {
         let stalled = |why| Err(Error::new(ErrorKind::Timeout, why));
         tokio::select! {
             next = body.next() => Ok(next),
-            _ = self.slot.replace.notified() => stalled("the connection is much slower than its siblings"),
+            _ = self.seat.slot.replace.notified() => stalled("the connection is much slower than its siblings"),
             _ = time::sleep(patience) => {
                 self.stalls += 1;
                 stalled("nothing came for a while")

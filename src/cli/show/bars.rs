@@ -38,7 +38,7 @@ impl Bars {
     fn on(target: ProgressDrawTarget, downloads: usize) -> Self {
         let multi = MultiProgress::with_draw_target(target);
         let all = (downloads > 1).then(|| {
-            let bar = multi.add(ProgressBar::no_length());
+            let bar = multi.add(new_bar());
             Total { bar, downloads, finished: 0, progress: HashMap::new() }
         });
         let mut bars = Self { multi, all, bars: HashMap::new() };
@@ -65,7 +65,7 @@ impl Bars {
 
 impl Show for Bars {
     fn started(&mut self, id: usize, request: &Request, _: Instant) -> io::Result<()> {
-        let bar = ProgressBar::no_length();
+        let bar = new_bar();
         let bar = match &self.all {
             Some(all) => self.multi.insert_before(&all.bar, bar),
             None => self.multi.add(bar),
@@ -106,9 +106,9 @@ impl Show for Bars {
         }
         if let Some(all) = &mut self.all {
             all.finished += 1;
-            // What it received stays in the sum, but it is not fast any more.
+            // What it received stays in the sum, but nothing more will come.
             let progress = all.progress.entry(id).or_default();
-            (progress.rate, progress.connections) = (0, 0);
+            (progress.rate, progress.connections, progress.total) = (0, 0, Some(progress.received));
         }
         self.draw_total();
         Ok(())
@@ -140,26 +140,36 @@ fn sum<'a>(all: impl Iterator<Item = &'a Progress>) -> Progress {
     })
 }
 
+const KNOWN_LENGTH: &str = "{prefix:24!} [{bar:20}] {percent:>3}% {msg}";
+const UNKNOWN_LENGTH: &str = "{prefix:24!} {msg}";
+
+fn new_bar() -> ProgressBar {
+    ProgressBar::no_length().with_style(style(UNKNOWN_LENGTH))
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are constants, and tests draw both.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+}
+
 fn draw(bar: &ProgressBar, name: &str, progress: &Progress) {
-    // The templates are constants, and a test draws both.
-    let style = |template| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_prefix(plain(name).into_owned());
     match progress.total {
         Some(total) => {
-            if bar.length() != Some(total) {
-                bar.set_length(total);
-                bar.set_style(style("{prefix:24!} [{bar:20}] {percent:>3}% {msg}").progress_chars("=> "));
-            }
             bar.set_message(format!("of {}, {}", size(total), text::rate(progress)));
+            if bar.length() != Some(total) {
+                bar.set_style(style(KNOWN_LENGTH));
+                bar.set_length(total);
+            }
         }
         None => {
-            if bar.length().is_some() || progress.received == 0 {
-                bar.unset_length();
-                bar.set_style(style("{prefix:24!} {msg}"));
-            }
             bar.set_message(text::progress(progress));
+            if bar.length().is_some() {
+                bar.set_style(style(UNKNOWN_LENGTH));
+                bar.unset_length();
+            }
         }
     }
-    bar.set_prefix(plain(name).into_owned());
     bar.set_position(progress.received);
 }
 
@@ -215,7 +225,10 @@ mod tests {
         let screen = term.contents();
         assert!(screen.starts_with("error: https://h/f.iso?k=***: reset\n  hint: "), "{screen}");
         assert!(screen.contains("1 of 2 done"), "{screen}");
-        assert!(screen.lines().last().unwrap().ends_with("12.0 MiB/s, ETA 4:16, 4 connections"), "{screen}");
+        assert!(
+            screen.lines().last().unwrap().ends_with("of 4.50 GiB, 12.0 MiB/s, ETA 2:08, 4 connections"),
+            "{screen}"
+        );
     }
 
     #[test]
@@ -232,10 +245,13 @@ mod tests {
     #[test]
     fn a_name_from_a_server_is_made_visible() {
         let (mut bars, term) = bars(1);
-        bars.started(0, &request(), Instant::now()).unwrap();
-        let path = EntryPath::new("\u{9b}2Jx").unwrap();
+        let evil = Request { url: "https://h/%1B[2Jx".parse().unwrap(), ..request() };
+        bars.started(0, &evil, Instant::now()).unwrap();
+        redraw(&bars);
+        assert!(term.contents().starts_with("\\u{1b}[2Jx"), "{}", term.contents());
+        let path = EntryPath::new("better").unwrap();
         bars.event(0, &Event::Named { entry: EntryId::FIRST, path }, Instant::now()).unwrap();
         redraw(&bars);
-        assert!(term.contents().starts_with("\\u{9b}2Jx"), "{}", term.contents());
+        assert!(term.contents().starts_with("better "), "{}", term.contents());
     }
 }

@@ -48,10 +48,10 @@ pub(super) fn event(event: &Event) -> Option<String> {
         Event::Resumed { bytes } => format!("going on after {}", size(*bytes)),
         Event::SourceRetry { source, reason, after } => {
             let pause = after.as_millis() as f64 / 1000.0;
-            format!("{}: {}; asking again in {pause:.1} s", plain(source), plain(reason))
+            format!("{}; asking again in {pause:.1} s", at(source, reason))
         }
         Event::SourceBenched { source, reason, .. } => {
-            format!("{}: {}; not used any more", plain(source), plain(reason))
+            format!("{}; not used any more", at(source, reason))
         }
         Event::PieceCorrupt { range, source, .. } => {
             format!("bytes {} to {} of {} are damaged: fetching them again", range.start, range.end, plain(source))
@@ -100,8 +100,16 @@ fn verification(verification: &Verification) -> String {
 }
 
 /// A failure: what happened, where, and what to do about it.
-pub(super) fn failure(label: &str, error: &Error) -> String {
-    format!("error: {}: {}\n  hint: {}", plain(label), plain(&error.chain()), hint(error))
+pub(super) fn failure(url: &str, error: &Error) -> String {
+    format!("error: {}\n  hint: {}", at(url, &error.chain()), hint(error))
+}
+
+/// What happened, and where. Most errors say where themselves.
+fn at(place: &str, what: &str) -> String {
+    match what.contains(place) {
+        true => plain(what).into_owned(),
+        false => format!("{}: {}", plain(place), plain(what)),
+    }
 }
 
 #[cfg(test)]
@@ -156,7 +164,7 @@ pub(super) mod tests {
         let mut lines: Vec<String> = events.iter().map(|e| event(e).unwrap()).collect();
         assert!(lines[0].ends_with("asking again in 1.5 s"), "{}", lines[0]);
         let mut done = Report::default();
-        done.entries.push(EntryReport::new(EntryPath::new("a\x1b[2J").unwrap(), 1, Verification::Digest(evil.clone())));
+        done.entries.push(EntryReport::new(EntryPath::new("a").unwrap(), 1, Verification::Digest(evil.clone())));
         lines.push(report(&done));
         done.entries[0].skipped = true;
         done.entries[0].file = Some("\x1b[2J".into());
@@ -176,6 +184,12 @@ pub(super) mod tests {
             "error: https://h/f: the server has no such file (status: 404)\n  \
              hint: check the URL; if the file has moved, give its new place"
         );
+    }
+
+    #[test]
+    fn a_place_is_said_once() {
+        let error = Error::new(ErrorKind::NotFound, "no such file").with("url", "https://h/f");
+        assert!(failure("https://h/f", &error).starts_with("error: no such file (url: https://h/f)\n"));
     }
 
     #[test]
