@@ -14,7 +14,7 @@ use dlm_api::{
     Span,
 };
 
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 60;
 const PIECE: usize = 128 * KIB;
 
 /// A download as the seed has it: with or without digests, of one or two mirrors, of which one may lie.

@@ -147,7 +147,7 @@ async fn bytes_from_zero_are_never_joined_in_silence() {
 
 #[tokio::test(start_paused = true)]
 async fn a_content_that_changes_on_the_way_is_never_spliced() {
-    for seed in 0..30 {
+    for seed in 0..12 {
         fastrand::seed(seed);
         let mut random = fastrand::Rng::with_seed(seed);
         let old = content(seed, LEN);
