@@ -251,7 +251,7 @@ impl Conductor {
     /// A download of one file: what an earlier run left of it, or a finished file that is to be left as it is.
     async fn take_over(&mut self, plan: &mut Plan) -> Result<Option<Report>> {
         if plan.path.is_none() && plan.resume {
-            plan.path = self.keeper.find().await;
+            plan.path = self.keeper.find().await?;
         }
         let entry = self.shared.ledger(|ledger| {
             let entry = ledger.add_unnamed();
@@ -308,6 +308,10 @@ impl Conductor {
 
     fn listed(&mut self, listed: Option<Result<Listed>>, more: BoxStream<'static, Result<Listed>>) -> Result<()> {
         let Some(listed) = listed.transpose()? else {
+            // Another listing may still bring more.
+            if self.has_listings() {
+                return Ok(());
+            }
             return self.shared.ledger(|ledger| ledger.learn(Voice::User, Fact::LayoutComplete));
         };
         let Listed { path, len, source } = listed;
@@ -365,6 +369,9 @@ impl Conductor {
                 ledger.disown(runner.id);
             }
         });
+        if matches!(kind, ErrorKind::Changed | ErrorKind::Corrupt) {
+            self.shared.seams.forget_source(runner.id);
+        }
         runner.state = RunnerState::Benched(error);
         self.shared.notify();
     }
@@ -495,6 +502,11 @@ fn spawn_chores(shared: &Arc<Shared>, keeper: &Arc<Keeper>) -> Task<Error> {
         loop {
             time::sleep(TICK).await;
             shared.whole.catch_up_all(&shared).await?;
+            match shared.check_seams().await {
+                // Whoever is to blame is accused, and that is dealt with elsewhere.
+                Err(error) if error.kind() == ErrorKind::Changed => shared.notify(),
+                checked => checked?,
+            }
         }
     };
     Task::new(&spawner, async move {
