@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time;
 
 use super::Client;
-use super::download::{Kept, lay_out};
+use super::download::Kept;
 use super::finish::Repair;
 use super::handle::{Command, Handle};
 use super::keeper::Keeper;
@@ -86,8 +86,6 @@ pub(super) struct Conductor {
     metered: u64,
     last_progress: Instant,
     pub(super) started: Instant,
-    /// Until the length is known that they are laid out in.
-    pieces: Vec<(u64, Digest)>,
     pub(super) restarts: u32,
     /// How often in a row all sources ended without a word although bytes are missing.
     pub(super) idle_rounds: u32,
@@ -125,7 +123,6 @@ impl Conductor {
             metered: 0,
             last_progress: now(),
             started: now(),
-            pieces: std::mem::take(&mut plan.pieces),
             restarts: 0,
             idle_rounds: 0,
             resumed: 0,
@@ -258,6 +255,7 @@ impl Conductor {
             if let Some(path) = &plan.path {
                 ledger.set_path(entry, path.clone());
             }
+            ledger.set_pieces(std::mem::take(&mut plan.pieces));
             for fact in plan.facts.drain(..).chain([Fact::LayoutComplete]) {
                 ledger.learn(Voice::User, fact)?;
             }
@@ -301,7 +299,11 @@ impl Conductor {
     }
 
     fn add(&mut self, name: String, source: Arc<dyn Source>, entry: Option<EntryId>) {
-        let id = self.shared.ledger(|ledger| ledger.add_source(name.clone()));
+        let id = self.shared.ledger(|ledger| {
+            let id = ledger.add_source(name.clone());
+            entry.into_iter().for_each(|entry| ledger.bind(id, entry));
+            id
+        });
         let transfer = Transfer::new(self.shared.clone(), id, entry);
         self.runners.push(Runner::new(id, source, transfer, name));
     }
@@ -435,18 +437,6 @@ impl Conductor {
 
     fn spawn_chores(&self) -> Task<Error> {
         spawn_chores(&self.shared, &self.keeper)
-    }
-
-    /// Lays out the caller's pieces once the length is known.
-    pub(super) fn lay_out_pieces(&mut self) -> Result<()> {
-        if self.pieces.is_empty() {
-            return Ok(());
-        }
-        let Some(len) = self.shared.ledger(|ledger| ledger.len(EntryId::FIRST)) else { return Ok(()) };
-        let pieces = lay_out(EntryId::FIRST, len, &std::mem::take(&mut self.pieces));
-        self.shared.ledger(|ledger| ledger.learn(Voice::User, Fact::Pieces(pieces)))?;
-        self.shared.notify();
-        Ok(())
     }
 
     pub(super) fn want_digests(&self) {

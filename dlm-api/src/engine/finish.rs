@@ -64,7 +64,6 @@ impl Conductor {
             let (entries, reasons): (Vec<_>, Vec<_>) = restarts.into_iter().unzip();
             self.restart(&entries, &reasons[0]).await?;
         }
-        self.lay_out_pieces()?;
         self.recheck().await?;
         if self.shared.ledger(|ledger| ledger.has_quarantine()) {
             // First no record claims these bytes any more, then somebody may write others there.

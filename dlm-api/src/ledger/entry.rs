@@ -72,6 +72,11 @@ impl EntryFacts {
     }
 
     pub(super) fn digests(&self, weight: impl Fn(Voice) -> u32) -> Vec<Digest> {
+        let of_user: Vec<Digest> = self.digests.iter().filter_map(|(_, v)| v.of(Voice::User).cloned()).collect();
+        if !of_user.is_empty() {
+            // What the caller knows is enough, and a source that says more can only spoil it.
+            return of_user;
+        }
         self.digests.iter().filter_map(|(_, voices)| voices.value(&weight).cloned()).collect()
     }
 

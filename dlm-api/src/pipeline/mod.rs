@@ -204,15 +204,16 @@ impl Shared {
     ) -> Result<Landed> {
         let len: usize = data.iter().map(Bytes::len).sum();
         let mut rest = Span::new(entry, offset..offset + len as u64);
-        let mut all = Landed::default();
+        let mut all = Landed { version: u64::MAX, ..Landed::default() };
         while !rest.is_empty()
             && let Some(part) = self.ledger(|ledger| ledger.write_begins(lease, &rest))
         {
             let write = Write { shared: self.clone(), lease, span: part.clone(), done: false };
             let data = cut(&data, part.range.start - offset..part.range.end - offset);
-            let Landed { sealed, pieces } = self.put_part(write, data).await?;
+            let Landed { sealed, pieces, version } = self.put_part(write, data).await?;
             all.sealed += sealed;
             all.pieces.extend(pieces);
+            all.version = all.version.min(version);
             self.lost(part.range.start - rest.range.start);
             rest.range.start = part.range.end;
         }

@@ -59,6 +59,10 @@ pub(super) struct Worker<R> {
     failures: u32,
     stalls: u32,
     corrupt: u32,
+    /// Bytes that it brought and that were wanted.
+    useful: u64,
+    /// The server cuts answers so short that there is no room for an overlap.
+    is_cut_short: bool,
     /// The rate of the last body, for the size of the next request.
     rate: Option<u64>,
 }
@@ -77,7 +81,20 @@ enum Served {
 impl<R: RangeSource> Worker<R> {
     pub(super) fn new(source: Arc<R>, lane: Arc<Lane>, config: RangedConfig, permit: Permit) -> Self {
         let (seat, transfer) = (lane.add_slot(), lane.transfer().clone());
-        Self { source, lane, seat, transfer, config, permit, failures: 0, stalls: 0, corrupt: 0, rate: None }
+        Self {
+            source,
+            lane,
+            seat,
+            transfer,
+            config,
+            permit,
+            failures: 0,
+            stalls: 0,
+            corrupt: 0,
+            useful: 0,
+            is_cut_short: false,
+            rate: None,
+        }
     }
 
     pub(super) async fn run(mut self) -> Result<()> {
@@ -108,22 +125,26 @@ impl<R: RangeSource> Worker<R> {
             let Some(span) = lease.as_ref().and_then(|l| l.remaining().into_iter().next()) else {
                 return Ok(Served::Lease);
             };
-            let before = self.lane.bytes();
+            let before = self.useful;
             let result = self.fetch(&mut lease, &span).await;
+            self.seat.slot.rest();
             self.rate = self.seat.slot.total_rate(now()).filter(|rate| *rate > 0).or(self.rate);
-            let error = match result {
-                Ok(Served::Body) if self.lane.bytes() > before => continue,
+            let mut error = match result {
+                // An empty file is served without a byte.
+                Ok(Served::Body) if self.useful > before || lease.as_ref().is_none_or(|l| l.remaining().is_empty()) => {
+                    continue;
+                }
+                Ok(Served::Body) if !std::mem::replace(&mut self.is_cut_short, true) => continue,
                 Ok(Served::Body) => {
                     Error::new(ErrorKind::Network, "an answer without a byte").with("offset", span.range.start)
                 }
                 Ok(served) => return Ok(served),
                 Err(error) => error,
             };
-            if let Some(lease) = &mut lease {
-                lease.flush().await?;
-            }
-            if self.lane.bytes() > before {
-                (self.failures, self.stalls) = (0, 0);
+            if let Some(lease) = &mut lease
+                && let Err(worse) = lease.flush().await
+            {
+                error = worse;
             }
             let pause = self.pause(error)?;
             if pause > PAUSE_WITH_LEASE {
@@ -156,7 +177,7 @@ impl<R: RangeSource> Worker<R> {
         let spread = usual.mul_f64(0.5 + fastrand::f64());
         self.failures += 1;
         let pause = match error.retry() {
-            Retry::After(least) => least + spread,
+            Retry::After(least) => least.saturating_add(spread),
             _ => spread,
         };
         self.transfer.retrying(&error, pause);
@@ -170,7 +191,7 @@ impl<R: RangeSource> Worker<R> {
         let to_the_end = len.is_none_or(|len| span.range.end >= len);
         let open_end = span.is_open_ended() || (to_the_end && (self.lane.is_first_request() || self.lane.is_single()));
         let compare = !self.transfer.is_covered_by_pieces(entry);
-        let overlap = if compare { self.config.overlap.min(span.range.start) } else { 0 };
+        let overlap = if compare && !self.is_cut_short { self.config.overlap.min(span.range.start) } else { 0 };
         let start = span.range.start - overlap;
         let request =
             RangeRequest::new(start, (!open_end).then_some(span.range.end)).expecting(self.lane.expectation());
@@ -208,7 +229,7 @@ impl<R: RangeSource> Worker<R> {
                 lease.extend();
             }
             let len = chunk.len() as u64;
-            let flow = lease.write(entry, at, chunk).await?;
+            let flow = self.write(lease, at, chunk).await?;
             at += len;
             if flow == Flow::Stop {
                 if Some(at) == opened.end {
@@ -221,6 +242,18 @@ impl<R: RangeSource> Worker<R> {
         lease.flush().await?;
         self.body_ended(&opened, at)?;
         Ok(Served::Body)
+    }
+
+    /// Hands bytes over. Only such as are wanted count as progress.
+    async fn write(&mut self, lease: &mut Lease, at: u64, bytes: Bytes) -> Result<Flow> {
+        let before = lease.admitted();
+        let flow = lease.write(self.lane.entry(), at, bytes).await;
+        let useful = lease.admitted() - before;
+        if useful > 0 {
+            self.useful += useful;
+            (self.failures, self.stalls) = (0, 0);
+        }
+        flow
     }
 
     /// The body is over at `at`.
@@ -237,7 +270,6 @@ impl<R: RangeSource> Worker<R> {
     /// The server sends the whole although a range was asked for. If others deliver, let them. If not, what is here already
     /// is compared as it passes by, and the rest is written.
     async fn restream(&mut self, lease: &mut Option<Lease>, mut opened: Opened) -> Result<Served> {
-        let entry = self.lane.entry();
         *lease = None;
         if self.lane.size() > 1 && self.lane.delivers(now()) {
             return Ok(Served::Quit);
@@ -259,7 +291,7 @@ impl<R: RangeSource> Worker<R> {
                 at += part.len() as u64;
                 if let (Some(lease), false) = (&mut current, chunk.is_empty()) {
                     let len = chunk.len().min((next.range.end - at) as usize);
-                    let flow = lease.write(entry, at, chunk.split_to(len)).await?;
+                    let flow = self.write(lease, at, chunk.split_to(len)).await?;
                     at += len as u64;
                     if flow == Flow::Stop {
                         current = None;
@@ -301,7 +333,9 @@ impl<R: RangeSource> Worker<R> {
         let chunk = next.transpose()?;
         if let Some(chunk) = &chunk {
             self.lane.received(&self.seat.slot, chunk.len() as u64, now());
-            (self.failures, self.stalls) = (0, 0);
+            if self.seat.slot.is_to_be_replaced() {
+                return Err(slow());
+            }
         }
         Ok(chunk)
     }
@@ -322,11 +356,15 @@ impl<R: RangeSource> Worker<R> {
         let stalled = |why| Err(Error::new(ErrorKind::Timeout, why));
         tokio::select! {
             next = body.next() => Ok(next),
-            _ = self.seat.slot.replace.notified() => stalled("the connection is much slower than its siblings"),
+            () = self.seat.slot.replaced() => Err(slow()),
             _ = time::sleep(patience) => {
                 self.stalls += 1;
                 stalled("nothing came for a while")
             }
         }
     }
+}
+
+fn slow() -> Error {
+    Error::new(ErrorKind::Timeout, "the connection is much slower than its siblings")
 }
