@@ -115,7 +115,7 @@ impl Lease {
             return Err(shared.disagreement(self.transfer.source(), other, &Span::new(entry, offset..end)));
         }
         if self.prepared != Some(entry) {
-            if shared.prepare(entry).await?.prepared.skip {
+            if shared.prepare_to_write(entry).await?.prepared.skip {
                 return Err(Error::new(ErrorKind::Cancelled, "the file is there already and is left as it is"));
             }
             self.prepared = Some(entry);

@@ -89,7 +89,11 @@ pub(super) struct Conductor {
     pub(super) restarts: u32,
     /// How often in a row all sources ended without a word although bytes are missing.
     pub(super) idle_rounds: u32,
+    /// How much had come when that was counted last.
+    pub(super) idle_at: u64,
     pub(super) resumed: u64,
+    /// What an earlier run left came from none of these sources.
+    pub(super) resumed_from_elsewhere: bool,
     /// An earlier run is known to have left nothing.
     began_empty: bool,
     pub(super) repair: Repair,
@@ -125,7 +129,9 @@ impl Conductor {
             started: now(),
             restarts: 0,
             idle_rounds: 0,
+            idle_at: 0,
             resumed: 0,
+            resumed_from_elsewhere: false,
             began_empty: false,
             repair: Repair::default(),
             warnings: Vec::new(),
@@ -173,7 +179,10 @@ impl Conductor {
         match error.kind() {
             // A stop has made its checkpoint; what is wrong is not to be recorded, and what may be lost no more.
             ErrorKind::Cancelled | ErrorKind::Corrupt => Ok(()),
-            ErrorKind::Storage => self.keeper.distrust().await,
+            ErrorKind::Storage => {
+                self.keeper.distrust().await;
+                Ok(())
+            }
             _ => self.keeper.checkpoint().await,
         }
     }
@@ -268,9 +277,9 @@ impl Conductor {
         };
         self.shared.send(Event::Named { entry, path: path.clone() });
         let ready = match self.shared.prepare(entry).await {
-            Err(error) if error.kind() == ErrorKind::Exists && plan.resume => {
-                return match self.keeper.finished_before(&path).await {
-                    Some(len) => Ok(Some(self.there_already(path, len))),
+            Err(error) if plan.resume => {
+                return match self.there_before(&error).await? {
+                    Some(report) => Ok(Some(report)),
                     None => Err(error),
                 };
             }
@@ -282,15 +291,17 @@ impl Conductor {
         let loaded = if plan.resume { self.keeper.load().await? } else { None };
         if let Some(loaded) = loaded {
             let by = self.shared.ledger(|ledger| ledger.add_past());
+            self.resumed_from_elsewhere = !loaded.record.as_ref().is_some_and(|record| self.keeper.is_ours(record));
             self.resumed = self.keeper.restore(&loaded, entry, &ready, by).await?;
         }
         if self.resumed == 0 {
-            // Whatever is there, nobody knows what it is; and no record is to claim that somebody did.
+            // Whatever is there, nobody knows what it is; and no record is to claim that somebody did. It goes when there is
+            // something to take its place.
             self.keeper.remove().await?;
-            if !ready.prepared.existing.is_empty() {
-                self.shared.sink.reset(entry).await?;
+            self.began_empty = ready.prepared.existing.is_empty();
+            if let Some(ready) = self.shared.prepared.lock().await.get_mut(&entry) {
+                ready.is_stale = !self.began_empty;
             }
-            self.began_empty = true;
         }
         if self.resumed > 0 {
             self.shared.send(Event::Resumed { bytes: self.resumed });
@@ -349,7 +360,12 @@ impl Conductor {
                 runner.transfer.retrying(&error, pause);
             }
             Next::Bench(error) => self.bench(i, error),
-            Next::Fail(error) => return self.skipped().await?.map_or(Err(error), |report| Ok(Some(report))),
+            Next::Fail(error) => {
+                return match self.there_before(&error).await? {
+                    Some(report) => Ok(Some(report)),
+                    None => Err(error),
+                };
+            }
         }
         Ok(None)
     }
@@ -397,7 +413,15 @@ impl Conductor {
         }
     }
 
-    async fn obey(&mut self) -> Result<()> {
+    /// Returns when the caller wants something else.
+    pub(super) async fn wait_for_command(&mut self) {
+        if self.command.changed().await.is_err() {
+            // Nobody can want anything any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(super) async fn obey(&mut self) -> Result<()> {
         let stopped = || Error::new(ErrorKind::Cancelled, "stopped by the caller");
         loop {
             let command = *self.command.borrow_and_update();

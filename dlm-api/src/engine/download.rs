@@ -240,6 +240,16 @@ impl Job {
             connections: download.connections,
             retries: download.retries,
             keep_modified,
+            forget_record: match &kept {
+                Kept::Folder(folder) => {
+                    let folder = folder.clone();
+                    Some(Box::new(move |path| {
+                        let store = FileCheckpoint::new(&folder, path);
+                        Box::pin(async move { store.remove().await })
+                    }))
+                }
+                Kept::Store(_) => None,
+            },
         };
         let shared = Arc::new(Shared::new(sink, setup));
         if let Some(scheduler) = download.scheduler.take() {

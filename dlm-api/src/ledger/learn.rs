@@ -6,7 +6,7 @@ use super::voices::{Verdict, Voice, WEIGHT_PLAIN, WEIGHT_PROVEN, WEIGHT_USER};
 use super::{EntryState, Ledger, SourceState};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fact::{Fact, Identity, Piece};
+use crate::fact::{Fact, Identity, Piece, Strength};
 use crate::path::EntryPath;
 use crate::sink::Entry;
 use crate::span::{EntryId, OPEN_END, Span};
@@ -351,6 +351,16 @@ impl Ledger {
     /// What an entry's content is, by everyone who is believed.
     pub fn identities(&self, id: EntryId) -> Vec<Identity> {
         self.entries[id.index()].facts.identities(weight(&self.sources))
+    }
+
+    /// Whether the caller knows what an entry as a whole must hash to.
+    pub fn has_user_digest(&self, id: EntryId) -> bool {
+        self.entries[id.index()].facts.has_user_digest()
+    }
+
+    /// Whether a source of this run says what the content is, and that is what is believed.
+    pub fn has_live_identity(&self, id: EntryId, strength: Strength) -> bool {
+        self.entries[id.index()].facts.has_live_identity(strength, weight(&self.sources))
     }
 
     /// Whether all of an entry is, or will be, checked piece by piece.
