@@ -20,7 +20,7 @@ use crate::transfer::{Transfer, too_large};
 const COALESCE: usize = 256 << 10;
 
 /// Or when the oldest has waited for this long, so that a kill costs no more than this at any rate.
-const FLUSH_AFTER: Duration = Duration::from_millis(250);
+const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
 /// Whether a lease wants more.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -126,7 +126,7 @@ impl Lease {
     }
 
     /// Gives all that was handed over to the sink. A source calls this when nothing more may come for a while; otherwise
-    /// it happens by itself, a quarter of a second late at the most.
+    /// it happens by itself, a tenth of a second late at the most.
     pub async fn flush(&mut self) -> Result<()> {
         if self.hedge {
             return Ok(());

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::time;
 
 use super::conductor::Conductor;
-use super::runner::RunnerState;
+use super::runner::{Runner, RunnerState};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, Scope};
 use crate::event::{EntryReport, Event, Report, SourceReport, State, Verification};
@@ -161,13 +161,13 @@ impl Conductor {
             return Ok(());
         }
         // Those who disagreed with what was known may be the ones who are right.
-        if self.restarts < MAX_RESTARTS && self.runners.iter().any(|r| has_disagreed(&r.state)) {
+        if self.restarts < MAX_RESTARTS && self.runners.iter().any(Runner::has_disagreed) {
             self.shared.ledger(|ledger| {
                 ledger.withdraw_facts(Voice::Record);
                 self.runners.iter().for_each(|r| ledger.withdraw_facts(Voice::Source(r.id)));
             });
             let mut reason = String::new();
-            for runner in self.runners.iter_mut().filter(|r| has_disagreed(&r.state)) {
+            for runner in self.runners.iter_mut().filter(|r| r.has_disagreed()) {
                 if let RunnerState::Benched(error) = &runner.state {
                     reason = error.chain();
                 }
@@ -283,10 +283,14 @@ impl Conductor {
                 && repair.refetched + (len - share(source)) <= REPAIR_BUDGET * len
         };
         // Whoever disagreed with what the others said, and was benched for it, may have been right: asked last.
-        let candidates = self.runners.iter().filter(|r| (r.is_usable() || has_disagreed(&r.state)) && may(r.id));
+        let candidates = self.runners.iter().filter(|r| (r.is_usable() || r.has_disagreed()) && may(r.id));
         let first = candidates.min_by_key(|r| (!r.is_usable(), std::cmp::Reverse(share(r.id))));
         let Some((source, disagreed)) = first.map(|r| (r.id, !r.is_usable())) else { return Ok(false) };
         self.halt().await;
+        self.shared.seams.forget(entry);
+        for runner in self.runners.iter_mut().filter(|r| r.id == source) {
+            runner.state = RunnerState::Idle;
+        }
         self.repair.tried.push(source);
         let others = shares.iter().map(|(s, _)| *s).filter(|s| *s != source);
         self.repair.suspects = others.collect();
@@ -296,6 +300,7 @@ impl Conductor {
             return Ok(true);
         }
         self.repair.refetched += self.shared.ledger(|ledger| {
+            ledger.unbench(source);
             ledger.set_exclusive(Some(source));
             ledger.keep_only(entry, source)
         });
@@ -313,9 +318,6 @@ impl Conductor {
             ledger.unbench(source);
             ledger.set_exclusive(Some(source));
         });
-        if let Some(runner) = self.runners.iter_mut().find(|r| r.id == source) {
-            runner.state = RunnerState::Idle;
-        }
         self.restart(&[entry], "the checksum is wrong, and a source that was not believed has another content").await
     }
 
@@ -423,11 +425,6 @@ impl Conductor {
         let entry = EntryReport { path, file, len, verification, skipped: true };
         Report { entries: vec![entry], warnings: self.warnings.clone(), ..Report::default() }
     }
-}
-
-/// Whether a source was benched because it said something else than those who were believed.
-fn has_disagreed(state: &RunnerState) -> bool {
-    matches!(state, RunnerState::Benched(error) if error.kind() == ErrorKind::Changed)
 }
 
 /// Whether the sealed bytes of a piece match its digest.

@@ -39,21 +39,24 @@ pub(crate) struct Seams {
 }
 
 impl Seams {
-    /// Compares a chunk, about to be written, with the overlaps that wait for it. Says whose overlap it contradicts.
+    /// Compares a chunk, about to be written, with the overlaps that wait for it. Says whose overlap it contradicts; that one
+    /// is gone then, so that it is judged once, and whoever is believed can go on.
     pub(crate) fn check(&self, entry: EntryId, offset: u64, chunk: &[u8]) -> Option<SourceId> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
         let end = offset + chunk.len() as u64;
-        let waiting = lock(&self.waiting);
-        let differs = |w: &&Witness| {
+        let mut waiting = lock(&self.waiting);
+        let differs = |w: &Witness| {
             let (from, to) = (w.offset.max(offset), w.end().min(end));
             from < to
                 && w.entry == entry
                 && chunk[(from - offset) as usize..(to - offset) as usize]
                     != w.bytes[(from - w.offset) as usize..(to - w.offset) as usize]
         };
-        waiting.iter().find(differs).map(|w| w.source)
+        let contradicted = waiting.iter().position(differs).map(|i| waiting.swap_remove(i).source);
+        self.count.store(waiting.len(), Ordering::Release);
+        contradicted
     }
 
     fn keep(&self, witness: Witness) {
