@@ -308,6 +308,10 @@ impl Conductor {
 
     fn listed(&mut self, listed: Option<Result<Listed>>, more: BoxStream<'static, Result<Listed>>) -> Result<()> {
         let Some(listed) = listed.transpose()? else {
+            // Another listing may still bring more.
+            if self.has_listings() {
+                return Ok(());
+            }
             return self.shared.ledger(|ledger| ledger.learn(Voice::User, Fact::LayoutComplete));
         };
         let Listed { path, len, source } = listed;
@@ -498,6 +502,11 @@ fn spawn_chores(shared: &Arc<Shared>, keeper: &Arc<Keeper>) -> Task<Error> {
         loop {
             time::sleep(TICK).await;
             shared.whole.catch_up_all(&shared).await?;
+            match shared.check_seams().await {
+                // Whoever is to blame is accused, and that is dealt with elsewhere.
+                Err(error) if error.kind() == ErrorKind::Changed => shared.notify(),
+                checked => checked?,
+            }
         }
     };
     Task::new(&spawner, async move {

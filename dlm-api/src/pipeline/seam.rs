@@ -13,7 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::span::{EntryId, SourceId, Span};
 use crate::sync::lock;
 
-/// How many overlaps may wait for their neighbour. There is one for each request that is open; more are not kept.
+/// How many overlaps may wait for their neighbour. There are few more than requests are open, since those whose bytes are there
+/// are compared several times a second; more are not kept.
 const MAX_WAITING: usize = 1024;
 
 /// Bytes that a response brought of somebody else's span.
@@ -150,10 +151,14 @@ impl Shared {
         })
     }
 
-    /// Compares every overlap whose bytes are there by now.
+    /// Compares every overlap whose bytes are there by now, up to the first that contradicts; the others stay.
     pub(crate) async fn check_seams(&self) -> Result<()> {
-        for witness in self.seams.take_ready(self) {
-            self.compare(&witness).await?;
+        let mut ready = self.seams.take_ready(self).into_iter();
+        while let Some(witness) = ready.next() {
+            if let Err(error) = self.compare(&witness).await {
+                ready.for_each(|witness| self.seams.keep(witness));
+                return Err(error);
+            }
         }
         Ok(())
     }
