@@ -334,9 +334,6 @@ impl Conductor {
             ledger.unbench(source);
             ledger.set_exclusive(Some(source));
         });
-        if let Some(runner) = self.runners.iter_mut().find(|r| r.id == source) {
-            runner.state = RunnerState::Idle;
-        }
         self.restart(&[entry], "the checksum is wrong, and a source that was not believed has another content").await
     }
 
