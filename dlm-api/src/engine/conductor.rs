@@ -93,7 +93,6 @@ pub(super) struct Conductor {
     pub(super) idle_rounds: u32,
     pub(super) resumed: u64,
     pub(super) repair: Repair,
-    pub(super) warnings: Vec<String>,
     /// The log, checkpoints and digests of the whole. It ends only with an error.
     chores: Option<Task<Error>>,
 }
@@ -126,7 +125,6 @@ impl Conductor {
             idle_rounds: 0,
             resumed: 0,
             repair: Repair::default(),
-            warnings: Vec::new(),
             chores: None,
         };
         let (abort, result) = run_on(&plane, async move {
@@ -137,6 +135,8 @@ impl Conductor {
     }
 
     async fn run(mut self, mut plan: Plan) -> Result<Report> {
+        // The threads that this runs on are the client's, whose last owner may be the plan.
+        let _client = plan.client.clone();
         let result = match plan.wrong.take() {
             Some(error) => Err(error),
             None => self.conduct(plan).await,
@@ -423,8 +423,7 @@ impl Conductor {
     }
 
     pub(super) fn warn(&mut self, warning: String) {
-        self.shared.send(Event::Warning(warning.clone()));
-        self.warnings.push(warning);
+        self.shared.warn(warning);
     }
 
     pub(super) fn set_state(&self, state: State) {
@@ -467,6 +466,11 @@ fn spawn_chores(shared: &Arc<Shared>, keeper: &Arc<Keeper>) -> Task<Error> {
         loop {
             time::sleep(TICK).await;
             shared.whole.catch_up_all(&shared).await?;
+            match shared.check_seams().await {
+                // Who is accused of it is dealt with in the next turn.
+                Err(error) if error.kind() == ErrorKind::Changed => shared.notify(),
+                result => result?,
+            }
         }
     };
     Task::new(&spawner, async move {

@@ -10,7 +10,6 @@ use super::runner::RunnerState;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, Scope};
 use crate::event::{EntryReport, Event, Report, SourceReport, State, Verification};
-use crate::fact::Strength;
 use crate::ledger::{Ledger, PieceId, Voice};
 use crate::pipeline::{READ_BACK, Shared};
 use crate::span::{EntryId, SourceId, Span};
@@ -53,6 +52,7 @@ impl Conductor {
         for (source, error) in accused {
             // What it delivered without proof is in doubt with it.
             self.shared.ledger(|ledger| ledger.disown(source));
+            self.shared.guard_fronts().await?;
             if let Some(i) = self.runners.iter().position(|r| r.id == source) {
                 self.bench(i, error);
             }
@@ -123,7 +123,7 @@ impl Conductor {
             self.shared.reset(entry).await?;
             self.shared.send(Event::Restarted { entry, reason: reason.to_owned() });
         }
-        self.warnings.push(format!("started again: {reason}"));
+        self.shared.note(format!("started again: {reason}"));
         self.rouse();
         Ok(())
     }
@@ -335,7 +335,7 @@ impl Conductor {
             wasted: progress.wasted,
             elapsed: progress.elapsed,
             sources,
-            warnings: self.warnings.clone(),
+            warnings: self.shared.warnings(),
         }
     }
 
@@ -348,10 +348,7 @@ impl Conductor {
         if len > 0 && ledger.verified(id).bytes() == len {
             return Verification::Pieces;
         }
-        let strong = ledger.identities(id).iter().any(|i| i.strength == Strength::Strong);
-        // One response, or several of one source under one strong validator, which an earlier run may have begun.
-        let one_content = ledger.streams(id) <= 1 || (strong && ledger.sources_of(id) <= 1);
-        if one_content { Verification::SameContent } else { Verification::Unverified }
+        if ledger.is_one_content(id) { Verification::SameContent } else { Verification::Unverified }
     }
 
     /// Fills in where the files are, and the names that the sink chose for them.
@@ -372,7 +369,7 @@ impl Conductor {
         let entry = EntryId::FIRST;
         let ready = self.shared.prepared.lock().await.get(&entry).filter(|ready| ready.prepared.skip).cloned();
         let Some(ready) = ready else { return Ok(None) };
-        let mut report = Report { warnings: self.warnings.clone(), ..Report::default() };
+        let mut report = Report { warnings: self.shared.warnings(), ..Report::default() };
         report.entries.push(EntryReport {
             path: ready.prepared.path.unwrap_or(ready.path),
             file: self.shared.sink.location(entry),

@@ -102,7 +102,7 @@ impl Keeper {
             return Ok(0);
         }
         let verified: RangeSet = believed.verified.into_iter().collect();
-        self.shared.ledger(|ledger| {
+        let restored = self.shared.ledger(|ledger| {
             if let Some(len) = recorded.len {
                 ledger.learn(Voice::Record, Fact::Len(entry, len))?;
             }
@@ -113,8 +113,10 @@ impl Keeper {
                 ledger.learn(Voice::Record, Fact::Modified(entry, modified))?;
             }
             ledger.restore(entry, &durable, &verified, by);
-            Ok(durable.bytes())
-        })
+            Ok::<_, Error>(durable.bytes())
+        })?;
+        self.shared.guard_fronts().await?;
+        Ok(restored)
     }
 
     /// Whether there is enough to be lost.
@@ -240,7 +242,7 @@ impl Keeper {
                 entry.durable = durable.ranges().collect();
                 entry.len = ledger.len(id);
                 entry.stamp = ready.prepared.stamp;
-                entry.identities = ledger.identities(id);
+                entry.identities = ledger.common_identities(id);
                 entry.modified = ledger.modified(id);
                 entry
             };

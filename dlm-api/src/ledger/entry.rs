@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::voices::{Verdict, Voice, Voices};
 use crate::digest::Digest;
-use crate::fact::Identity;
+use crate::fact::{Identity, Strength};
 use crate::path::EntryPath;
 use crate::runs::{RangeSet, Runs};
 use crate::span::{OPEN_END, SourceId};
@@ -38,9 +38,29 @@ pub(super) struct EntryState {
     pub(super) blocked: bool,
     /// One lease at a time, from the first missing byte to the end.
     pub(super) solo: bool,
-    /// How many responses delivered bytes of it.
-    pub(super) streams: u32,
+    pub(super) streams: Streams,
     pub(super) facts: EntryFacts,
+}
+
+/// The responses that delivered bytes of an entry, an earlier run counted as one.
+#[derive(Default, Debug)]
+pub(super) struct Streams {
+    pub(super) count: u32,
+    /// Strong validators that every one of them had: these prove that all are of one content.
+    pub(super) common: Vec<Identity>,
+    /// Of one of them nobody can tell whether it came to its end.
+    pub(super) endless: bool,
+}
+
+impl Streams {
+    pub(super) fn add(&mut self, identities: &[Identity]) {
+        if self.count == 0 {
+            self.common = identities.iter().filter(|i| i.strength == Strength::Strong).cloned().collect();
+        } else {
+            self.common.retain(|identity| identities.contains(identity));
+        }
+        self.count += 1;
+    }
 }
 
 #[derive(Default, Debug)]
@@ -108,7 +128,7 @@ impl EntryState {
             version: 0,
             blocked: false,
             solo: false,
-            streams: 0,
+            streams: Streams::default(),
             facts: EntryFacts::default(),
         }
     }

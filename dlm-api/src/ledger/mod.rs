@@ -31,7 +31,7 @@ pub use view::{LeaseView, View};
 pub use voices::Voice;
 
 use crate::error::{Error, ErrorKind};
-use crate::fact::Piece;
+use crate::fact::{Identity, Piece, Strength};
 use crate::path::EntryPath;
 use crate::runs::RangeSet;
 use crate::span::{EntryId, LeaseId, SourceId, Span};
@@ -423,19 +423,52 @@ impl Ledger {
         others.into_iter().map(|run| state.unseal(run)).sum()
     }
 
-    /// A response begins to deliver bytes of an entry.
-    pub fn count_stream(&mut self, entry: EntryId) {
-        self.entries[entry.index()].streams += 1;
+    /// A response begins to deliver bytes of an entry, under these validators.
+    pub fn count_stream(&mut self, entry: EntryId, identities: &[Identity]) {
+        self.entries[entry.index()].streams.add(identities);
     }
 
-    /// How many responses delivered bytes of an entry, those of earlier runs counted as one.
-    pub fn streams(&self, entry: EntryId) -> u32 {
-        self.entries[entry.index()].streams
+    /// Of the response that ended now nobody can tell whether it was cut off.
+    pub fn doubt_end(&mut self, entry: EntryId) {
+        self.entries[entry.index()].streams.endless = true;
+    }
+
+    /// Whether all that came of an entry is known to be of one content: one response brought it, or all had the same strong
+    /// validator.
+    pub fn is_one_content(&self, entry: EntryId) -> bool {
+        let streams = &self.entries[entry.index()].streams;
+        let one_response = streams.count <= 1 && self.sources_of(entry) <= 1;
+        !streams.endless && (one_response || !streams.common.is_empty())
+    }
+
+    /// What an entry's content is, for a later run: a validator counts as strong only if all that is here came under it.
+    pub fn common_identities(&self, entry: EntryId) -> Vec<Identity> {
+        let streams = &self.entries[entry.index()].streams;
+        let mut identities = self.identities(entry);
+        identities
+            .iter_mut()
+            .filter(|identity| streams.count > 0 && !streams.common.contains(identity))
+            .for_each(|identity| identity.strength = Strength::Weak);
+        identities
     }
 
     /// How many sources delivered what is sealed of an entry, not counting an earlier run.
     pub fn sources_of(&self, entry: EntryId) -> usize {
         self.shares(entry).iter().filter(|(source, _)| !self.sources[source.index()].past).count()
+    }
+
+    /// The first bytes that are sealed without a digest, at most `most`, where what comes before them is missing, and who
+    /// delivered them.
+    pub fn first_after_gap(&self, entry: EntryId, most: u64) -> Option<(Range<u64>, SourceId)> {
+        let state = &self.entries[entry.index()];
+        let (run, by) = state.by.next_from(0).filter(|(run, _)| run.start > 0)?;
+        let range = run.start..run.end.min(run.start + most);
+        (!state.verified.overlaps(&range)).then_some((range, by))
+    }
+
+    /// Takes back sealed bytes, to have them fetched again.
+    pub fn take_back(&mut self, span: &Span) {
+        self.entries[span.entry.index()].unseal(span.range.clone());
     }
 
     /// How many sealed bytes of an entry each source delivered, the greatest first.
@@ -481,8 +514,9 @@ impl Ledger {
 
     /// What an earlier run left counts.
     pub fn restore(&mut self, entry: EntryId, durable: &RangeSet, verified: &RangeSet, by: SourceId) {
+        let identities = self.identities(entry);
         let state = &mut self.entries[entry.index()];
-        state.streams += 1;
+        state.streams.add(&identities);
         let end = state.end();
         for range in durable.ranges().map(|r| r.start..r.end.min(end)).filter(|r| !r.is_empty()) {
             state.free.remove(range.clone());

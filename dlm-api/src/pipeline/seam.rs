@@ -16,6 +16,9 @@ use crate::sync::lock;
 /// How many overlaps may wait for their neighbour. There is one for each request that is open; more are not kept.
 const MAX_WAITING: usize = 1024;
 
+/// How many bytes at the front of what is there are fetched again where what comes before them is missing.
+const FRONT: u64 = 4 << 10;
+
 /// Bytes that a response brought of somebody else's span.
 #[derive(Clone)]
 pub(crate) struct Witness {
@@ -94,6 +97,23 @@ impl Shared {
         Ok(())
     }
 
+    /// A request for the very first bytes has none before it to compare. Where bytes behind them are here already, those at
+    /// the front of these are fetched again with what is missing, and compared when they come.
+    pub(crate) async fn guard_fronts(&self) -> Result<()> {
+        let count = self.ledger(|ledger| ledger.entry_count());
+        for entry in (0..count as u32).map(EntryId::new) {
+            let Some((range, source)) = self.ledger(|ledger| ledger.first_after_gap(entry, FRONT)) else { continue };
+            let span = Span::new(entry, range);
+            match self.read(&span).await {
+                Ok(bytes) => self.seams.keep(Witness { entry, offset: span.range.start, bytes, source }),
+                Err(error) if error.kind() == ErrorKind::Unsupported => continue,
+                Err(error) => return Err(error),
+            }
+            self.ledger(|ledger| ledger.take_back(&span));
+        }
+        Ok(())
+    }
+
     async fn compare(&self, witness: &Witness) -> Result<()> {
         let span = Span::new(witness.entry, witness.offset..witness.end());
         let there = match self.read(&span).await {
@@ -101,12 +121,11 @@ impl Shared {
             Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(()),
             result => result?,
         };
-        if there == witness.bytes {
-            return Ok(());
-        }
+        let Some(differs) = there.iter().zip(&witness.bytes).position(|(a, b)| a != b) else { return Ok(()) };
         // It may have been taken back in between.
         let by = self.ledger(|l| {
-            l.sealed(span.entry).contains(&span.range).then(|| l.delivered_by(span.entry, span.range.start)).flatten()
+            let at = span.range.start + differs as u64;
+            l.sealed(span.entry).contains(&span.range).then(|| l.delivered_by(span.entry, at)).flatten()
         });
         by.map_or(Ok(()), |other| Err(self.disagreement(witness.source, other, &span)))
     }
