@@ -84,7 +84,8 @@ impl Ended {
 }
 
 pub(crate) fn client() -> Client {
-    client_with(HttpConfig::new())
+    // A server that stalls may also never answer what comes next on that connection.
+    client_with(HttpConfig::new().with_head_timeout(Duration::from_secs(8)))
 }
 
 pub(crate) fn client_with(config: HttpConfig) -> Client {
@@ -102,12 +103,13 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 
 /// Runs a job to its end.
 pub(crate) async fn finish(job: Job) -> Ended {
-    finish_started(job.start()).await
+    finish_named("the download", job.start()).await
 }
 
-pub(crate) async fn finish_started(handle: Handle) -> Ended {
+pub(crate) async fn finish_named(what: &str, handle: Handle) -> Ended {
     let events = tokio::spawn(handle.events().collect::<Vec<Event>>());
-    let result = tokio::time::timeout(HANGS, handle.wait()).await.expect("the download hangs");
+    let result = tokio::time::timeout(HANGS, handle.wait()).await;
+    let result = result.unwrap_or_else(|_| panic!("{what} hangs at {:?}", handle.progress()));
     // With the handle go the last who could tell anything.
     drop(handle);
     let events = tokio::time::timeout(HANGS, events).await.expect("the download is not gone").expect("no panic");

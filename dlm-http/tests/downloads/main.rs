@@ -3,3 +3,6 @@
 
 mod harness;
 mod matrix;
+mod mirrors;
+mod names;
+mod ranges;
