@@ -81,7 +81,20 @@ enum Served {
 impl<R: RangeSource> Worker<R> {
     pub(super) fn new(source: Arc<R>, lane: Arc<Lane>, config: RangedConfig, permit: Permit) -> Self {
         let (seat, transfer) = (lane.add_slot(), lane.transfer().clone());
-        Self { source, lane, seat, transfer, config, permit, failures: 0, stalls: 0, corrupt: 0, useful: 0, asked: None, rate: None }
+        Self {
+            source,
+            lane,
+            seat,
+            transfer,
+            config,
+            permit,
+            failures: 0,
+            stalls: 0,
+            corrupt: 0,
+            useful: 0,
+            asked: None,
+            rate: None,
+        }
     }
 
     pub(super) async fn run(mut self) -> Result<()> {

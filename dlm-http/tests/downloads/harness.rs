@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dlm_api::{Algorithm, Client, Digest, Download, Event, Handle, Job, Report, Result, Verification};
-use dlm_fault_server::FaultServer;
+use dlm_fault_server::{FaultServer, File, Gate, Reply, Request};
 use dlm_http::{Http, HttpConfig};
 use futures::StreamExt;
 use tempfile::TempDir;
@@ -114,6 +114,12 @@ pub(crate) async fn finish_named(what: &str, handle: Handle) -> Ended {
     drop(handle);
     let events = tokio::time::timeout(HANGS, events).await.expect("the download is not gone").expect("no panic");
     Ended { result, events }
+}
+
+/// The answer of a good server that sends nothing behind the first half before the gate is open, however often it is asked.
+pub(crate) fn half(file: &File, request: &Request, gate: &Gate) -> Reply {
+    let start = request.range().map_or(0, |(start, _)| start);
+    file.reply(request).with_gate(HALF.saturating_sub(start), gate)
 }
 
 /// Starts a job, and stops it when it has `bytes`.

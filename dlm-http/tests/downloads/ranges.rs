@@ -1,13 +1,12 @@
 //! What servers do with ranges, one by one: how many requests they see, and what the report says.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use dlm_api::{ErrorKind, Verification};
 use dlm_fault_server::{Ending, Fault, FaultServer, File, Framing, Gate, Reply, Request};
 
-use crate::harness::{HALF, LEN, Place, assert_honest, download, finish, sha256, stop_at};
+use crate::harness::{HALF, LEN, Place, assert_honest, download, finish, half, sha256, stop_at};
 
 /// A server whose first answer waits half-way until a second request has come.
 fn second_beside(first: File, later: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> FaultServer {
@@ -27,7 +26,7 @@ fn turning(good: File, bad: impl Fn(&Request) -> Reply + Send + Sync + 'static) 
     let (gate, has_turned) = (Gate::new(), turned.clone());
     let server = FaultServer::start(move |request| match has_turned.load(Ordering::Relaxed) {
         true => bad(request),
-        false => good.reply(request).with_gate(if request.number == 0 { HALF } else { 0 }, &gate),
+        false => half(&good, request, &gate),
     });
     (server, turned)
 }
@@ -101,7 +100,7 @@ async fn a_server_that_takes_every_tag_for_a_stale_one_is_resumed() {
     let trap = file.clone().with(Fault::DistrustsIfRange);
     let (server, turned) = turning(file.clone(), move |request| trap.reply(request));
     let place = Place::new();
-    stop_at(download(&server).to_file(&place.file), HALF).await;
+    stop_at(download(&server).retries(100).to_file(&place.file), HALF).await;
     turned.store(true, Ordering::Relaxed);
     let ended = finish(download(&server).to_file(&place.file)).await;
     assert_honest("trap", &ended, &place, &server, &[file.content()]);
@@ -130,7 +129,7 @@ async fn what_is_resumed_without_a_validator_says_that_it_is_unverified() {
         let later = file.clone();
         let (server, turned) = turning(file.clone(), move |request| later.reply(request));
         let place = Place::new();
-        stop_at(download(&server).to_file(&place.file), HALF).await;
+        stop_at(download(&server).retries(100).to_file(&place.file), HALF).await;
         turned.store(true, Ordering::Relaxed);
         let ended = finish(download(&server).to_file(&place.file)).await;
         assert_honest("resumed", &ended, &place, &server, &[file.content()]);
@@ -145,7 +144,7 @@ async fn a_validator_that_later_answers_lack_proves_nothing() {
     let bare = file.clone().with_etag(None).with_modified(None).with(Fault::IgnoresIfRange);
     let (server, turned) = turning(file.clone(), move |request| bare.reply(request));
     let place = Place::new();
-    stop_at(download(&server).to_file(&place.file), HALF).await;
+    stop_at(download(&server).retries(100).to_file(&place.file), HALF).await;
     turned.store(true, Ordering::Relaxed);
     let ended = finish(download(&server).to_file(&place.file)).await;
     assert_honest("bare", &ended, &place, &server, &[file.content()]);
@@ -163,7 +162,7 @@ async fn a_range_that_is_not_there_any_more_starts_the_download_again() {
             _ => new.reply(request),
         });
         let place = Place::new();
-        stop_at(download(&server).to_file(&place.file), HALF).await;
+        stop_at(download(&server).retries(100).to_file(&place.file), HALF).await;
         turned.store(true, Ordering::Relaxed);
         let ended = finish(download(&server).to_file(&place.file)).await;
         assert_honest("416", &ended, &place, &server, &[short.content()]);
@@ -294,7 +293,7 @@ async fn a_server_that_refuses_long_ranges_is_asked_for_shorter_ones() {
     let limited = file.clone().with(Fault::MaxSpan(1 << 20));
     let (server, turned) = turning(file.clone(), move |request| limited.reply(request));
     let place = Place::new();
-    stop_at(download(&server).to_file(&place.file), HALF).await;
+    stop_at(download(&server).retries(100).to_file(&place.file), HALF).await;
     turned.store(true, Ordering::Relaxed);
     let ended = finish(download(&server).to_file(&place.file)).await;
     assert_honest("span", &ended, &place, &server, &[file.content()]);
@@ -329,7 +328,7 @@ async fn the_first_bytes_of_a_resumed_download_are_compared_with_those_behind_th
         }
     });
     let job = |place: &Place| {
-        download(&server).mirror(server.url("/other.bin")).connections(1).retries(10).to_file(&place.file)
+        download(&server).mirror(server.url("/other.bin")).connections(1).retries(100).to_file(&place.file)
     };
     let place = Place::new();
     stop_at(job(&place), HALF / 2).await;
