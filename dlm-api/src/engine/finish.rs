@@ -141,8 +141,6 @@ impl Conductor {
             return Ok(());
         }
         // Those who disagreed with what was known may be the ones who are right.
-        let disagreed =
-            |state: &RunnerState| matches!(state, RunnerState::Benched(e) if e.kind() == ErrorKind::Changed);
         if self.restarts < MAX_RESTARTS && self.runners.iter().any(|r| disagreed(&r.state)) {
             self.shared.ledger(|ledger| {
                 ledger.withdraw_facts(Voice::Record);
@@ -259,11 +257,22 @@ impl Conductor {
                 && share(source) < len
                 && repair.refetched + (len - share(source)) <= REPAIR_BUDGET * len
         };
-        let mut candidates: Vec<SourceId> =
-            self.runners.iter().filter(|r| r.is_usable()).map(|r| r.id).filter(|id| may(*id)).collect();
+        let mut candidates: Vec<SourceId> = self
+            .runners
+            .iter()
+            .filter(|r| r.is_usable() || disagreed(&r.state))
+            .map(|r| r.id)
+            .filter(|id| may(*id))
+            .collect();
         candidates.sort_by_key(|id| std::cmp::Reverse(share(*id)));
         let Some(&source) = candidates.first() else { return Ok(false) };
         self.halt().await;
+        self.shared.seams.forget(entry);
+        for runner in self.runners.iter_mut().filter(|r| r.id == source && disagreed(&r.state)) {
+            // It disagreed with those who turned out to be wrong.
+            runner.state = RunnerState::Idle;
+            self.shared.ledger(|ledger| ledger.unbench(source));
+        }
         self.repair.tried.push(source);
         let others = shares.iter().map(|(s, _)| *s).filter(|s| *s != source);
         self.repair.suspects = others.collect();
@@ -379,6 +388,11 @@ impl Conductor {
         });
         Ok(Some(report))
     }
+}
+
+/// Whether a source was set aside because it disagreed with others.
+fn disagreed(state: &RunnerState) -> bool {
+    matches!(state, RunnerState::Benched(error) if error.kind() == ErrorKind::Changed)
 }
 
 /// Whether the sealed bytes of a piece match its digest.

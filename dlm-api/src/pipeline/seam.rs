@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use super::Shared;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::span::{EntryId, SourceId, Span};
 use crate::sync::lock;
 
@@ -77,6 +77,13 @@ impl Seams {
         ready
     }
 
+    /// A source is not believed any more: nor is it as a witness.
+    fn forget_source(&self, source: SourceId) {
+        let mut waiting = lock(&self.waiting);
+        waiting.retain(|w| w.source != source);
+        self.count.store(waiting.len(), Ordering::Release);
+    }
+
     /// An entry starts again: what was seen of it before counts no more.
     pub(crate) fn forget(&self, entry: EntryId) {
         let mut waiting = lock(&self.waiting);
@@ -138,14 +145,14 @@ impl Shared {
                 .with("offset", span.range.start)
                 .with("other", who)
         };
-        self.ledger(|ledger| {
+        let (accused, error) = self.ledger(|ledger| {
             let names = [source, other].map(|s| ledger.source_name(s).to_owned());
             if source != other {
                 let shares = ledger.shares(span.entry);
                 let share = |s: SourceId| shares.iter().find(|(by, _)| *by == s).map_or(0, |(_, bytes)| *bytes);
                 if share(other) < share(source) {
                     ledger.accuse(other, error(&names[0]));
-                    return error(&names[1]).with_retry(crate::error::Retry::Now).with_scope(crate::error::Scope::Span);
+                    return (other, error(&names[1]).with_retry(Retry::Now).with_scope(Scope::Span));
                 }
             }
             if source == other {
@@ -153,8 +160,10 @@ impl Shared {
                 ledger.set_solo(span.entry);
             }
             ledger.accuse(source, error(&names[1]));
-            error(&names[1])
-        })
+            (source, error(&names[1]))
+        });
+        self.seams.forget_source(accused);
+        error
     }
 
     /// Compares every overlap whose bytes are there by now.

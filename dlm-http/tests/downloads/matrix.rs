@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::harness::{Ended, HALF, LEN, Place, assert_honest, download, finish_named, half, sha256, stop_at};
 
 /// How many cells of the matrix are run at once. Most of their time is waiting.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 32;
 
 /// When a fault is met.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
