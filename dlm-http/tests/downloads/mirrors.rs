@@ -1,9 +1,13 @@
 //! Several places for one content, of which some are wrong.
 
-use dlm_api::{Event, Verification};
-use dlm_fault_server::{Ending, Fault, FaultServer, File, Gate};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::harness::{HALF, LEN, Place, assert_honest, client, finish, sha256};
+use dlm_api::{Event, Verification};
+use dlm_fault_server::{Ending, Fault, FaultServer, File, Gate, Reply};
+use futures::StreamExt;
+
+use crate::harness::{HALF, LEN, Place, assert_honest, client, finish, finish_named, half, sha256};
 
 /// Servers of which the first waits half-way until every other one was asked.
 fn beside(first: &File, others: &[&File]) -> Vec<FaultServer> {
@@ -15,11 +19,11 @@ fn beside(first: &File, others: &[&File]) -> Vec<FaultServer> {
             if request.number == 0 { reply.with_gate(HALF, &gate) } else { reply }
         })
     }];
-    let missing = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(others.len()));
+    let missing = Arc::new(AtomicUsize::new(others.len()));
     for other in others {
         let (other, gate, missing) = ((*other).clone(), gate.clone(), missing.clone());
         servers.push(FaultServer::start(move |request| {
-            if request.number == 0 && missing.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1 {
+            if request.number == 0 && missing.fetch_sub(1, Ordering::Relaxed) == 1 {
                 gate.open();
             }
             other.reply(request)
@@ -39,7 +43,7 @@ async fn a_mirror_that_dies_half_way_is_not_missed() {
     let dying = file.clone();
     let dying = FaultServer::start(move |request| match request.number {
         0 => dying.reply(request).with_cut(HALF).with_ending(Ending::Reset),
-        _ => dlm_fault_server::Reply::hang_up(),
+        _ => Reply::hang_up(),
     });
     let servers = [dying, FaultServer::file(file.clone())];
     let place = Place::new();
@@ -98,9 +102,19 @@ async fn mirrors_that_differ_are_never_mixed() {
 #[tokio::test]
 async fn a_mirror_of_another_length_is_set_aside() {
     let (file, longer) = (File::new(5, LEN), File::new(5, LEN + 1));
-    let servers = beside(&file, &[&longer]);
+    let (first, gate) = (file.clone(), Gate::new());
+    let servers = {
+        let gate = gate.clone();
+        [FaultServer::start(move |request| half(&first, request, &gate)), FaultServer::file(longer)]
+    };
     let place = Place::new();
-    let ended = finish(download(&servers).to_file(&place.file)).await;
+    let handle = download(&servers).retries(100).to_file(&place.file).start();
+    let mut events = handle.events();
+    let set_aside = async move {
+        while !matches!(events.next().await, Some(Event::SourceBenched { .. }) | None) {}
+        gate.open();
+    };
+    let ((), ended) = futures::join!(set_aside, finish_named("longer", handle));
     assert_honest("longer", &ended, &place, &servers[0], &[file.content()]);
     assert!(ended.benched().iter().any(|why| why.contains(&servers[1].url(""))), "{:#?}", ended.news());
     assert!(ended.report().sources[1].benched.is_some());
