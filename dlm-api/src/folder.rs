@@ -10,13 +10,14 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sink::Stamp;
+use crate::sync::lock;
 
 /// What a new file may be, less the umask: everyone may read and write it.
 pub(crate) const PUBLIC: Mode = Mode::from_raw_mode(0o666);
@@ -268,11 +269,6 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
             Err(Error::new(ErrorKind::Cancelled, "the runtime was shut down during work on a file").with_source(e))
         }
     }
-}
-
-/// Locks, whether or not a thread panicked while it held the lock: nothing kept under one is half-changed at a panic.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn utf8(name: &CStr) -> Option<&str> {

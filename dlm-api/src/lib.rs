@@ -1,4 +1,53 @@
-//! The core of dlm.
+//! The core of dlm: gets bytes from anywhere, checks them, and never lies about what it has.
+//!
+//! # To download
+//!
+//! Start with [`Client`], and add a protocol from a crate of its own, such as `dlm-http`. Its [`Download`] says what to fetch,
+//! a [`Job`] where to put it, and a [`Handle`] watches and steers it. A [`Reader`] reads it while it arrives.
+//!
+//! # To add a protocol
+//!
+//! Implement [`RangeSource`] if any range of a file can be asked for: one method that answers one request. [`Ranged`] makes it
+//! a [`Source`], with several connections, retries, and the care that parts of two contents are never joined. A protocol in
+//! which the source decides what comes next, a swarm or a DAG, implements [`Source`] itself and works on a [`Transfer`]:
+//! it [claims](Transfer::claim) spans, [writes](Lease::write) them and [learns](Transfer::learn) facts. [`Protocol`] makes sources
+//! from URLs. The feature `testkit` has what to test them with.
+//!
+//! # To put bytes somewhere else, or in another order
+//!
+//! Implement [`Sink`] or [`Scheduler`].
+//!
+//! ```
+//! use dlm_api::{Client, EntryId, MemorySink, Ranged};
+//! # use dlm_api::{Locator, Opened, RangeRequest, RangeSource, Result};
+//! # use futures::StreamExt;
+//! # #[derive(Debug)]
+//! # struct Greeting(Locator);
+//! # #[async_trait::async_trait]
+//! # impl RangeSource for Greeting {
+//! #     async fn open(&self, request: &RangeRequest) -> Result<Opened> {
+//! #         let body = bytes::Bytes::from_static(b"hello").slice(request.start as usize..);
+//! #         let mut opened = Opened::new(request.start, futures::stream::iter([Ok(body)]).boxed());
+//! #         opened.len = Some(5);
+//! #         Ok(opened)
+//! #     }
+//! #     fn locator(&self) -> &Locator { &self.0 }
+//! #     fn origin(&self) -> String { "greeting:".into() }
+//! # }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<()> {
+//! # let source = Ranged::new(Greeting("greeting:hello".parse()?));
+//! let memory = MemorySink::new(1 << 20);
+//! Client::builder().build().download_from_sources().source(source).to_memory(memory.clone()).await?;
+//! assert_eq!(memory.bytes(EntryId::FIRST).as_deref(), Some(&b"hello"[..]));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! `engine` (default): [`Client`] and all that runs a download, [`FileSink`], checkpoints. `testkit`: a scripted source, and more.
 
 #[cfg(feature = "engine")]
 mod checkpoint;

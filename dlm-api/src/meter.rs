@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 /// How long bytes are counted before they become a sample of the rate.
 const SAMPLE: Duration = Duration::from_millis(500);
 
+/// Fewer bytes than this may all have waited in buffers, and say nothing of the rate of what was over before a sample was made.
+const TELLING: u64 = 1 << 20;
+
 /// The weight of a new sample. Half of the rate is from the last half second, so that it follows within two seconds.
 const WEIGHT: f64 = 0.4;
 
@@ -45,6 +48,13 @@ impl Meter {
         self.bytes = 0;
     }
 
+    /// The rate of something that is over now, which may have been too short for a sample.
+    pub(crate) fn total_rate(&self, now: Instant) -> Option<u64> {
+        let passed = now.saturating_duration_since(self.since).as_secs_f64();
+        let telling = passed > 0.0 && self.bytes >= TELLING;
+        self.rate(now).or_else(|| telling.then(|| (self.bytes as f64 / passed) as u64))
+    }
+
     /// Bytes a second, once half a second has been seen. A silence since the last bytes lowers it.
     pub(crate) fn rate(&self, now: Instant) -> Option<u64> {
         let mut seen = self.clone();
@@ -56,6 +66,18 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_soon_over_has_a_rate_too() {
+        let start = Instant::now();
+        let mut meter = Meter::new(start);
+        let end = start + Duration::from_millis(100);
+        meter.add(1_000, start + Duration::from_millis(50));
+        assert_eq!(meter.total_rate(end), None, "that can have been in a buffer");
+        meter.add(2_000_000 - 1_000, end);
+        assert_eq!((meter.rate(end), meter.total_rate(end)), (None, Some(20_000_000)));
+        assert_eq!(meter.total_rate(start), None);
+    }
 
     #[test]
     fn the_rate_follows_and_falls_in_a_silence() {

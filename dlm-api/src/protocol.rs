@@ -44,11 +44,11 @@ pub struct Listed {
     pub source: Arc<dyn Source>,
 }
 
+/// The source's own `Debug`, by which one without a locator is called in events and reports.
 impl fmt::Debug for Resolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Source(source) => f.debug_tuple("Source").field(source).finish(),
-            Self::Many(source) => f.debug_tuple("Many").field(source).finish(),
+            Self::Source(source) | Self::Many(source) => source.fmt(f),
             Self::Listing(_) => f.write_str("Listing"),
         }
     }

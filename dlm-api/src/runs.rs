@@ -174,15 +174,25 @@ impl RangeSet {
             self.bytes += range.end - range.start;
             return;
         }
-        // A set may keep what is there already, but where `range` meets several runs they become one.
-        let mut range = range;
-        if let Some((run, ())) = self.get(range.start) {
-            range.start = run.start;
+        if range.is_empty() {
+            return;
         }
-        if let Some((run, ())) = self.get(range.end) {
-            range.end = run.end;
+        let Range { start, mut end } = range;
+        // What begins in it, or right behind it, becomes part of it; and that of what it touches before it.
+        while let Some((&next, &(next_end, ()))) = self.map.range(start + 1..=end).next() {
+            self.map.remove(&next);
+            self.bytes -= next_end - next;
+            end = end.max(next_end);
         }
-        self.set(range, ());
+        if let Some((_, before)) = self.map.range_mut(..=start).next_back()
+            && before.0 >= start
+        {
+            self.bytes += end.saturating_sub(before.0);
+            before.0 = before.0.max(end);
+        } else {
+            self.map.insert(start, (end, ()));
+            self.bytes += end - start;
+        }
     }
 
     /// Whether every byte of `range` is there. True for an empty range.

@@ -35,6 +35,27 @@ pub struct Ask {
     pub rate: Option<u64>,
 }
 
+impl Ask {
+    /// A request of a source for work on any entry.
+    pub fn new(source: SourceId, want: Want) -> Self {
+        Self { source, entry: None, want, rate: None }
+    }
+
+    /// Of this entry only.
+    #[must_use]
+    pub fn with_entry(mut self, entry: EntryId) -> Self {
+        self.entry = Some(entry);
+        self
+    }
+
+    /// For a connection of this rate, in bytes a second.
+    #[must_use]
+    pub fn with_rate(mut self, rate: u64) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+}
+
 /// What a source wants.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(clippy::exhaustive_enums)]

@@ -15,6 +15,8 @@ use crate::transfer::Transfer;
 ///
 /// Whoever speaks a protocol in which any range can be asked for implements [`RangeSource`](crate::RangeSource) instead, and is
 /// made a source by [`Ranged`](crate::Ranged).
+///
+/// Its `Debug` is short and without secrets: events and reports call it so where it has no locator.
 #[async_trait]
 pub trait Source: Debug + Send + Sync + 'static {
     /// Learns what there is (entries, lengths, names, digests) through [`Transfer::learn`], and fetches no content that is

@@ -76,6 +76,11 @@ impl Span {
         self.range.start >= self.range.end
     }
 
+    /// Whether a byte is in both.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.entry == other.entry && self.range.start.max(other.range.start) < self.range.end.min(other.range.end)
+    }
+
     /// Whether its end is not known yet.
     pub const fn is_open_ended(&self) -> bool {
         self.range.end == OPEN_END

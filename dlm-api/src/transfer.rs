@@ -47,7 +47,11 @@ impl Transfer {
     /// A transfer of one file into `sink`, for the test of a source without an engine. Nothing renames the file, syncs it or
     /// records how far it is.
     pub fn standalone(sink: Arc<dyn Sink>, scheduler: impl Scheduler) -> Self {
-        let shared = Arc::new(Shared::new(sink, Setup::default()));
+        Self::standalone_with(sink, scheduler, Setup::default())
+    }
+
+    pub(crate) fn standalone_with(sink: Arc<dyn Sink>, scheduler: impl Scheduler, setup: Setup) -> Self {
+        let shared = Arc::new(Shared::new(sink, setup));
         let source = {
             let mut core = lock(&shared.core);
             core.scheduler = Box::new(scheduler);
@@ -106,6 +110,12 @@ impl Transfer {
     /// Whether one stream has to bring the whole entry, because parts of it could not be proven to belong together.
     pub fn is_solo(&self, entry: EntryId) -> bool {
         self.shared.ledger(|ledger| ledger.is_solo(entry))
+    }
+
+    /// These spans, grown until each piece that they touch is wholly in them: what [`Want::Exactly`] has to ask for where
+    /// somebody else's division into pieces holds. Sorted, and merged where they touch.
+    pub fn grown_to_pieces(&self, spans: &[Span]) -> Vec<Span> {
+        self.shared.ledger(|ledger| ledger.grown_to_pieces(spans))
     }
 
     /// How many sources this download has that are in use.

@@ -1,7 +1,12 @@
 //! Downloads through the whole engine, from sources that do what a test tells them.
 
+use std::os::unix::fs::MetadataExt;
+
 use dlm_api::testkit::{Act, Script, content};
-use dlm_api::{Algorithm, Client, Digest, EntryId, ErrorKind, MemorySink, Ranged, Verification};
+use dlm_api::{
+    Algorithm, CheckpointStore, Client, Digest, EntryId, EntryPath, EntryRecord, ErrorKind, FileCheckpoint, MemorySink,
+    Ranged, Record, Stamp, Verification,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -71,4 +76,30 @@ async fn a_server_without_ranges_is_not_asked_again_and_again() {
     assert_eq!(memory.bytes(EntryId::FIRST).unwrap(), bytes);
     assert!(script.requests().len() <= 3, "{:?}", script.requests());
     assert!(report.transferred < 13 << 20, "the surviving stream brings it all: {}", report.transferred);
+}
+
+/// Killed between the last two steps: the file has its name, and the record is still there.
+#[tokio::test]
+async fn a_file_that_was_finished_just_before_a_kill_is_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, path) = (folder.path().join("f"), EntryPath::new("f").unwrap());
+    std::fs::write(&file, b"complete").unwrap();
+    let there = file.metadata().unwrap();
+    let mut entry = EntryRecord::new(path.clone());
+    entry.len = Some(8);
+    entry.stamp = Some(Stamp { device: there.dev(), inode: there.ino() });
+    let store = FileCheckpoint::new(folder.path(), path);
+    store.save(&Record { entries: vec![entry.clone()], sources: Vec::new() }).await.unwrap();
+
+    let script = Script::new("script://a/f", content(1, 8)).unwrap();
+    let run = || client().download_from_sources().source(Ranged::new(script.clone())).to_file(&file);
+    let report = run().await.unwrap();
+    assert!(report.entries[0].skipped);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the record is gone");
+
+    // Somebody else's file of the same name is not taken for ours.
+    entry.stamp = Some(Stamp { device: there.dev(), inode: there.ino() + 1 });
+    store.save(&Record { entries: vec![entry], sources: Vec::new() }).await.unwrap();
+    assert_eq!(run().await.unwrap_err().kind(), ErrorKind::Exists);
+    assert_eq!(script.requests().len(), 0);
 }

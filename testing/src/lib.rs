@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 pub use cert::{Authority, Cert};
 pub use content::Content;
 pub use nginx::{Location, Nginx, NginxBuilder, Request};
-pub use program::{Dlm, Finished, Process};
+pub use program::{Dlm, Events, Finished, Process};
 pub use proxy::Proxy;
 
 /// How long anything may take before it counts as hanging. Only a failing test waits this long.

@@ -21,6 +21,12 @@ const ATTEMPTS: usize = 10;
 /// A path that tells our nginx from a stranger who got its port. It is not logged.
 const READY: &str = "/.ready";
 
+/// A path that tells how many connections there are. It is not logged.
+const STATUS: &str = "/.status";
+
+/// With a limited rate, nginx sends this many times a second; by itself it sends a second's worth at once.
+const STEPS: u64 = 20;
+
 /// A running nginx. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Nginx {
@@ -89,14 +95,19 @@ impl Location {
     /// At most this many bytes a second on each connection.
     #[must_use]
     pub fn limit_rate(self, bytes_per_second: u64) -> Self {
-        self.directive(format!("limit_rate {bytes_per_second}"))
+        self.steps(bytes_per_second).directive(format!("limit_rate {bytes_per_second}"))
     }
 
     /// As [`limit_rate`](Self::limit_rate), for requests that come while this file exists.
     #[must_use]
     pub fn limit_rate_while(self, file: &Path, bytes_per_second: u64) -> Self {
         let file = file.display();
-        self.directive(format!("set $rate 0; if (-f \"{file}\") {{ set $rate {bytes_per_second}; }} limit_rate $rate"))
+        self.steps(bytes_per_second)
+            .directive(format!("set $rate 0; if (-f \"{file}\") {{ set $rate {bytes_per_second}; }} limit_rate $rate"))
+    }
+
+    fn steps(self, bytes_per_second: u64) -> Self {
+        self.directive(format!("sendfile_max_chunk {}", (bytes_per_second / STEPS).max(1)))
     }
 
     /// Answers every request with the whole file, ranges or not.
@@ -216,6 +227,7 @@ access_log "{dir_text}/access.log" json;
 server {{
 {servers}root "{root_text}";
 location = {READY} {{ access_log off; return 200 "{nonce}"; }}
+location = {STATUS} {{ access_log off; stub_status; }}
 {locations}}}
 }}
 "#
@@ -283,6 +295,20 @@ impl Nginx {
         wait_for("requests in nginx's log", || Some(self.requests()).filter(|requests| requests.len() >= n))
     }
 
+    /// All requests, once nobody is connected any more: those that the client broke off are among them, with the bytes
+    /// that were sent.
+    ///
+    /// # Panics
+    ///
+    /// If somebody stays for too long.
+    pub fn all_requests(&self) -> Vec<Request> {
+        wait_for("all connections to end", || {
+            let status = ask(self.addr(), STATUS).ok()?;
+            status.starts_with("Active connections: 1 ").then_some(())
+        });
+        self.requests()
+    }
+
     /// Ends it: what it serves breaks off, and nobody answers any more.
     pub fn kill(&mut self) {
         // Fails only if it has ended already.
@@ -328,15 +354,17 @@ fn wait_until_ready(child: &mut Child, dir: &Path, port: u16, nonce: &str) -> Re
 }
 
 fn is_ours(addr: SocketAddr, nonce: &str) -> bool {
-    let ask = || -> io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(5))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(stream, "GET {READY} HTTP/1.0\r\n\r\n")?;
-        let mut answer = BufReader::new(stream.take(4096));
-        while answer.read_line(&mut String::new())? > 2 {}
-        let mut body = String::new();
-        answer.read_to_string(&mut body)?;
-        Ok(body)
-    };
-    ask().is_ok_and(|body| body == nonce)
+    ask(addr, READY).is_ok_and(|body| body == nonce)
+}
+
+/// The body of an answer.
+fn ask(addr: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+    let mut answer = BufReader::new(stream.take(4096));
+    while answer.read_line(&mut String::new())? > 2 {}
+    let mut body = String::new();
+    answer.read_to_string(&mut body)?;
+    Ok(body)
 }

@@ -1,16 +1,18 @@
 //! [`Dlm`]: the program, run as a user runs it.
 
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 use tempfile::TempDir;
+use wait4::Wait4;
 
-use crate::wait_for;
+use crate::{PATIENCE, wait_for};
 
 /// A command line of the program.
 #[derive(Debug)]
@@ -24,10 +26,16 @@ pub struct Dlm {
 #[derive(Debug)]
 pub struct Process {
     child: Child,
+    /// The system has given its number to somebody else, perhaps.
+    reaped: bool,
     stdout: Option<JoinHandle<Vec<u8>>>,
     stderr: Option<JoinHandle<Vec<u8>>>,
     _home: TempDir,
 }
+
+/// What the program tells with `--json`, as it comes. The program never waits for whoever reads it here.
+#[derive(Debug)]
+pub struct Events(Receiver<Value>);
 
 /// What the program did.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,6 +47,8 @@ pub struct Finished {
     pub stdout: Vec<u8>,
     /// What it wrote to standard error.
     pub stderr: String,
+    /// The most memory that it had, in bytes. What the caller had when it started it is the least that is shown.
+    pub peak_memory: u64,
 }
 
 impl Dlm {
@@ -109,6 +119,27 @@ impl Dlm {
         process
     }
 
+    /// Starts it, and hands on the events that it prints.
+    ///
+    /// # Panics
+    ///
+    /// If it can't be started.
+    pub fn watch(self) -> (Process, Events) {
+        let (process, stdout) = self.spawn();
+        let (send, receive) = mpsc::channel();
+        thread::spawn(move || {
+            let mut lines = BufReader::new(stdout);
+            let mut line = String::new();
+            // A last line without an end is what a killed program leaves.
+            while lines.read_line(&mut line).is_ok_and(|_| line.ends_with('\n')) {
+                // Nobody may want them any more, but the program must not wait.
+                let _ = send.send(parse(&line));
+                line.clear();
+            }
+        });
+        (process, Events(receive))
+    }
+
     /// Starts it, and leaves its standard output to the caller.
     ///
     /// # Panics
@@ -124,7 +155,7 @@ impl Dlm {
         }
         let stdout = child.stdout.take().unwrap();
         let stderr = child.stderr.take().map(collect);
-        (Process { child, stdout: None, stderr, _home: self.home }, stdout)
+        (Process { child, reaped: false, stdout: None, stderr, _home: self.home }, stdout)
     }
 }
 
@@ -156,17 +187,45 @@ impl Process {
     ///
     /// If it does not come.
     pub fn wait(mut self) -> Finished {
-        let status = wait_for("the program to end", || self.child.try_wait().unwrap());
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        let id = Pid::from_child(&self.child);
+        wait_for("the program to end", || waitid(WaitId::Pid(id), ended).unwrap());
+        let used = self.child.wait4().unwrap();
+        self.reaped = true;
         let text = |reader: Option<JoinHandle<Vec<u8>>>| reader.map(|r| r.join().unwrap()).unwrap_or_default();
         let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
-        Finished { code: status.code(), stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() }
+        Finished {
+            code: used.status.code(),
+            stdout,
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+            peak_memory: used.rusage.maxrss,
+        }
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.kill();
-        let _ = self.child.wait();
+        if !self.reaped {
+            self.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+impl Iterator for Events {
+    type Item = Value;
+
+    /// The next event; `None` when the program has ended.
+    ///
+    /// # Panics
+    ///
+    /// If nothing comes for too long.
+    fn next(&mut self) -> Option<Value> {
+        match self.0.recv_timeout(PATIENCE) {
+            Ok(event) => Some(event),
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("waited {PATIENCE:?} for an event"),
+        }
     }
 }
 
@@ -182,9 +241,12 @@ impl Finished {
     ///
     /// If it is none.
     pub fn json(&self) -> Vec<Value> {
-        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         self.text().lines().map(parse).collect()
     }
+}
+
+fn parse(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
 /// Reads all of it at once, so that the program never waits for us.

@@ -14,9 +14,10 @@ use super::journal::{self, Binding, HEADER, MAX_LOG, decode_log};
 use super::record::{MAX_RECORD, Record};
 use super::{CheckpointStore, Loaded};
 use crate::error::{Error, ErrorKind, Result};
-use crate::folder::{Folder, PRIVATE, blocking, failed, lock};
+use crate::folder::{Folder, PRIVATE, blocking, failed};
 use crate::path::{CONTROL, CONTROL_TEMPORARY, EntryPath, LOG, PART};
 use crate::span::EntryId;
+use crate::sync::lock;
 
 /// How many names of a folder [`FileCheckpoint::find`] looks at: enough for a full downloads folder, and done in a moment.
 const MAX_NAMES: usize = 1 << 16;

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use super::journal;
 use super::{CheckpointStore, Loaded, Record};
 use crate::error::{Error, ErrorKind, Result};
-use crate::folder::lock;
 use crate::span::EntryId;
+use crate::sync::lock;
 
 /// A checkpoint in memory, for tests and for downloads that nobody goes on with.
 #[derive(Debug, Default)]

@@ -92,7 +92,11 @@ pub(super) struct Conductor {
     /// How often in a row all sources ended without a word although bytes are missing.
     pub(super) idle_rounds: u32,
     pub(super) resumed: u64,
+    /// An earlier run is known to have left nothing.
+    began_empty: bool,
     pub(super) repair: Repair,
+    /// Entries whose digest of the whole was checked, and by what.
+    pub(super) checked: Vec<(EntryId, String)>,
     /// The log, checkpoints and digests of the whole. It ends only with an error.
     chores: Option<Task<Error>>,
 }
@@ -124,7 +128,9 @@ impl Conductor {
             restarts: 0,
             idle_rounds: 0,
             resumed: 0,
+            began_empty: false,
             repair: Repair::default(),
+            checked: Vec::new(),
             chores: None,
         };
         let (abort, result) = run_on(&plane, async move {
@@ -135,7 +141,7 @@ impl Conductor {
     }
 
     async fn run(mut self, mut plan: Plan) -> Result<Report> {
-        // The threads that this runs on are the client's, whose last owner may be the plan.
+        // The threads that this runs on end with the last client.
         let _client = plan.client.clone();
         let result = match plan.wrong.take() {
             Some(error) => Err(error),
@@ -160,14 +166,15 @@ impl Conductor {
     /// What stays after a failure, for a later run.
     async fn leave(&mut self, error: &Error) -> Result<()> {
         self.halt().await;
-        if self.shared.ledger(|ledger| ledger.totals()).sealed == 0 {
+        if self.began_empty && self.shared.ledger(|ledger| ledger.totals()).sealed == 0 {
             // Nothing that would be missed.
             self.shared.sink.abort().await?;
             return self.keeper.remove().await;
         }
         match error.kind() {
-            // A stop has made its checkpoint; what is wrong, or may be lost, is not to be recorded.
-            ErrorKind::Cancelled | ErrorKind::Corrupt | ErrorKind::Storage => Ok(()),
+            // A stop has made its checkpoint; what is wrong is not to be recorded, and what may be lost no more.
+            ErrorKind::Cancelled | ErrorKind::Corrupt => Ok(()),
+            ErrorKind::Storage => self.keeper.distrust().await,
             _ => self.keeper.checkpoint().await,
         }
     }
@@ -255,9 +262,20 @@ impl Conductor {
             Ok::<_, Error>(entry)
         })?;
         self.want_digests();
-        let Some(path) = plan.path.clone() else { return Ok(None) };
-        self.shared.send(Event::Named { entry, path });
-        let ready = self.shared.prepare(entry).await?;
+        let Some(path) = plan.path.clone() else {
+            self.began_empty = true;
+            return Ok(None);
+        };
+        self.shared.send(Event::Named { entry, path: path.clone() });
+        let ready = match self.shared.prepare(entry).await {
+            Err(error) if error.kind() == ErrorKind::Exists && plan.resume => {
+                return match self.keeper.finished_before(&path).await {
+                    Some(len) => Ok(Some(self.there_already(path, len))),
+                    None => Err(error),
+                };
+            }
+            ready => ready?,
+        };
         if ready.prepared.skip {
             return self.skipped().await;
         }
@@ -266,9 +284,13 @@ impl Conductor {
             let by = self.shared.ledger(|ledger| ledger.add_past());
             self.resumed = self.keeper.restore(&loaded, entry, &ready, by).await?;
         }
-        if self.resumed == 0 && !ready.prepared.existing.is_empty() {
-            // Bytes of which nobody knows what they are.
-            self.shared.sink.reset(entry).await?;
+        if self.resumed == 0 {
+            // Whatever is there, nobody knows what it is; and no record is to claim that somebody did.
+            self.keeper.remove().await?;
+            if !ready.prepared.existing.is_empty() {
+                self.shared.sink.reset(entry).await?;
+            }
+            self.began_empty = true;
         }
         if self.resumed > 0 {
             self.shared.send(Event::Resumed { bytes: self.resumed });
@@ -330,6 +352,10 @@ impl Conductor {
             return;
         }
         let (source, kind) = (runner.name.clone(), error.kind());
+        if kind == ErrorKind::Corrupt && self.shared.ledger(|ledger| ledger.pardon(runner.id)) {
+            runner.state = RunnerState::Idle;
+            return;
+        }
         self.shared.send(Event::SourceBenched { source, kind, reason: error.chain() });
         self.shared.ledger(|ledger| {
             ledger.bench(runner.id);

@@ -6,11 +6,12 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::time;
 
 use super::conductor::Conductor;
-use super::runner::RunnerState;
+use super::runner::{Runner, RunnerState};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, Scope};
 use crate::event::{EntryReport, Event, Report, SourceReport, State, Verification};
 use crate::ledger::{Ledger, PieceId, Voice};
+use crate::path::EntryPath;
 use crate::pipeline::{READ_BACK, Shared};
 use crate::span::{EntryId, SourceId, Span};
 
@@ -52,11 +53,13 @@ impl Conductor {
         for (source, error) in accused {
             // What it delivered without proof is in doubt with it.
             self.shared.ledger(|ledger| ledger.disown(source));
+            self.shared.seams.forget_source(source);
             self.shared.guard_fronts().await?;
             if let Some(i) = self.runners.iter().position(|r| r.id == source) {
                 self.bench(i, error);
             }
         }
+        self.pardon();
         if !restarts.is_empty() {
             let (entries, reasons): (Vec<_>, Vec<_>) = restarts.into_iter().unzip();
             self.restart(&entries, &reasons[0]).await?;
@@ -80,6 +83,23 @@ impl Conductor {
             self.nobody_left().await?;
         }
         Ok(None)
+    }
+
+    /// Sources that were benched by a liar's digests are used again.
+    fn pardon(&mut self) {
+        let corrupt = |state: &RunnerState| matches!(state, RunnerState::Benched(e) if e.kind() == ErrorKind::Corrupt);
+        for runner in self.runners.iter_mut().filter(|runner| corrupt(&runner.state)) {
+            let pardoned = self.shared.ledger(|ledger| {
+                let pardoned = ledger.pardon(runner.id);
+                if pardoned {
+                    ledger.unbench(runner.id);
+                }
+                pardoned
+            });
+            if pardoned {
+                runner.state = RunnerState::Idle;
+            }
+        }
     }
 
     /// Sources that were done may have something to do again.
@@ -141,13 +161,13 @@ impl Conductor {
             return Ok(());
         }
         // Those who disagreed with what was known may be the ones who are right.
-        if self.restarts < MAX_RESTARTS && self.runners.iter().any(|r| disagreed(&r.state)) {
+        if self.restarts < MAX_RESTARTS && self.runners.iter().any(Runner::has_disagreed) {
             self.shared.ledger(|ledger| {
                 ledger.withdraw_facts(Voice::Record);
                 self.runners.iter().for_each(|r| ledger.withdraw_facts(Voice::Source(r.id)));
             });
             let mut reason = String::new();
-            for runner in self.runners.iter_mut().filter(|r| disagreed(&r.state)) {
+            for runner in self.runners.iter_mut().filter(|r| r.has_disagreed()) {
                 if let RunnerState::Benched(error) = &runner.state {
                     reason = error.chain();
                 }
@@ -187,10 +207,13 @@ impl Conductor {
         let count = self.shared.ledger(|ledger| ledger.entry_count());
         for entry in (0..count as u32).map(EntryId::new) {
             self.shared.whole.catch_up(&self.shared, entry).await?;
-            let wrong = self.shared.whole.finish(entry);
+            let len = self.shared.ledger(|ledger| ledger.len(entry)).unwrap_or(0);
+            let outcomes = self.shared.whole.finish(entry, len);
+            let wrong: Vec<Digest> = outcomes.iter().filter(|(_, good)| !good).map(|(d, _)| d.clone()).collect();
             if !wrong.is_empty() {
                 return self.wrong_digest(entry, &wrong).await;
             }
+            self.checked.extend(outcomes.iter().map(|(digest, _)| (entry, digest.function().name().to_owned())));
         }
         self.shared.ledger(|ledger| ledger.set_exclusive(None));
         self.name_culprits();
@@ -257,26 +280,21 @@ impl Conductor {
                 && share(source) < len
                 && repair.refetched + (len - share(source)) <= REPAIR_BUDGET * len
         };
-        let mut candidates: Vec<SourceId> = self
-            .runners
-            .iter()
-            .filter(|r| r.is_usable() || disagreed(&r.state))
-            .map(|r| r.id)
-            .filter(|id| may(*id))
-            .collect();
+        // Those who disagreed with the others may be the ones who are right.
+        let is_candidate = |r: &&Runner| (r.is_usable() || r.has_disagreed()) && may(r.id);
+        let mut candidates: Vec<SourceId> = self.runners.iter().filter(is_candidate).map(|r| r.id).collect();
         candidates.sort_by_key(|id| std::cmp::Reverse(share(*id)));
         let Some(&source) = candidates.first() else { return Ok(false) };
         self.halt().await;
         self.shared.seams.forget(entry);
-        for runner in self.runners.iter_mut().filter(|r| r.id == source && disagreed(&r.state)) {
-            // It disagreed with those who turned out to be wrong.
+        for runner in self.runners.iter_mut().filter(|r| r.id == source) {
             runner.state = RunnerState::Idle;
-            self.shared.ledger(|ledger| ledger.unbench(source));
         }
         self.repair.tried.push(source);
         let others = shares.iter().map(|(s, _)| *s).filter(|s| *s != source);
         self.repair.suspects = others.collect();
         self.repair.refetched += self.shared.ledger(|ledger| {
+            ledger.unbench(source);
             ledger.set_exclusive(Some(source));
             ledger.keep_only(entry, source)
         });
@@ -349,9 +367,8 @@ impl Conductor {
     }
 
     fn verification(&self, ledger: &Ledger, id: EntryId) -> Verification {
-        let digests = ledger.digests(id);
-        if let Some(digest) = digests.first() {
-            return Verification::Digest(digest.function().name().to_owned());
+        if let Some((_, function)) = self.checked.iter().find(|(entry, _)| *entry == id) {
+            return Verification::Digest(function.clone());
         }
         let len = ledger.len(id).unwrap_or(0);
         if len > 0 && ledger.verified(id).bytes() == len {
@@ -378,21 +395,16 @@ impl Conductor {
         let entry = EntryId::FIRST;
         let ready = self.shared.prepared.lock().await.get(&entry).filter(|ready| ready.prepared.skip).cloned();
         let Some(ready) = ready else { return Ok(None) };
-        let mut report = Report { warnings: self.shared.warnings(), ..Report::default() };
-        report.entries.push(EntryReport {
-            path: ready.prepared.path.unwrap_or(ready.path),
-            file: self.shared.sink.location(entry),
-            len: ready.len.unwrap_or(0),
-            verification: Verification::Unverified,
-            skipped: true,
-        });
-        Ok(Some(report))
+        Ok(Some(self.there_already(ready.prepared.path.unwrap_or(ready.path), ready.len.unwrap_or(0))))
     }
-}
 
-/// Whether a source was set aside because it disagreed with others.
-fn disagreed(state: &RunnerState) -> bool {
-    matches!(state, RunnerState::Benched(error) if error.kind() == ErrorKind::Changed)
+    /// The report of a file that was there before.
+    pub(super) fn there_already(&self, path: EntryPath, len: u64) -> Report {
+        let file = self.shared.sink.location(EntryId::FIRST);
+        let verification = Verification::Unverified;
+        let entry = EntryReport { path, file, len, verification, skipped: true };
+        Report { entries: vec![entry], warnings: self.shared.warnings(), ..Report::default() }
+    }
 }
 
 /// Whether the sealed bytes of a piece match its digest.

@@ -3,6 +3,7 @@
 //! What it keeps to: a byte is called durable only after a sync of its entry that began when the byte was sealed, and after the
 //! record that says so is on stable storage itself.
 
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::ledger::Voice;
 use crate::path::EntryPath;
 use crate::pipeline::{Ready, Shared, now};
 use crate::runs::RangeSet;
+use crate::sink::Stamp;
 use crate::span::{EntryId, SourceId, Span};
 
 /// A checkpoint is made this often, or when this much is not durable, in bytes.
@@ -67,13 +69,37 @@ impl Keeper {
 
     /// The path under which an earlier run began this download, if there is one.
     pub(super) async fn find(&self) -> Option<EntryPath> {
-        let Kept::Folder(folder) = &self.kept else { return None };
+        let folder = match &self.kept {
+            Kept::Folder(folder) => folder,
+            Kept::Store(Some(store)) => {
+                let record = store.load().await.ok()?.record?;
+                return record.entries.into_iter().next().map(|entry| entry.path);
+            }
+            Kept::Store(None) => return None,
+        };
         for source in &self.sources {
             if let Ok(Some(path)) = FileCheckpoint::find(folder, &source.key).await {
                 return Some(path);
             }
         }
         None
+    }
+
+    /// The length of the file at `path`, if it is the one that an earlier run finished just before it was killed: it has its
+    /// final name, which it got after everything was checked and synced, but its record is still there.
+    pub(super) async fn finished_before(&self, path: &EntryPath) -> Option<u64> {
+        let Kept::Folder(folder) = &self.kept else { return None };
+        let store = FileCheckpoint::new(folder, path.clone());
+        let record = store.load().await.ok()?.record?;
+        let entry = record.entries.first().filter(|entry| entry.path == *path)?;
+        let file = folder.join(path.as_str());
+        let there = tokio::task::spawn_blocking(move || file.symlink_metadata()).await.ok()?.ok()?;
+        let is_same = entry.stamp == Some(Stamp { device: there.dev(), inode: there.ino() });
+        if !is_same || entry.len != Some(there.len()) {
+            return None;
+        }
+        store.remove().await.ok()?;
+        entry.len
     }
 
     /// What an earlier run left. A damaged record is told, and not believed.
@@ -102,7 +128,7 @@ impl Keeper {
             return Ok(0);
         }
         let verified: RangeSet = believed.verified.into_iter().collect();
-        let restored = self.shared.ledger(|ledger| {
+        self.shared.ledger(|ledger| {
             if let Some(len) = recorded.len {
                 ledger.learn(Voice::Record, Fact::Len(entry, len))?;
             }
@@ -113,10 +139,14 @@ impl Keeper {
                 ledger.learn(Voice::Record, Fact::Modified(entry, modified))?;
             }
             ledger.restore(entry, &durable, &verified, by);
-            Ok::<_, Error>(durable.bytes())
+            Ok::<_, Error>(())
         })?;
+        if let Some(store) = self.store().await {
+            // All of it is durable now, and from here on it is this run that says what is.
+            self.save_record(store.as_ref(), &mut *self.state.lock().await).await?;
+        }
         self.shared.guard_fronts().await?;
-        Ok(restored)
+        Ok(durable.bytes())
     }
 
     /// Whether there is enough to be lost.
@@ -168,7 +198,8 @@ impl Keeper {
         let before = versions(&dirty);
         for (entry, _) in &dirty {
             if let Err(error) = self.shared.sink.sync(*entry).await {
-                return Err(self.sync_failed(store.as_ref(), *entry, error).await);
+                self.distrust().await?;
+                return Err(error);
             }
         }
         let mut state = self.state.lock().await;
@@ -189,15 +220,14 @@ impl Keeper {
         Ok(())
     }
 
-    /// What was written since the last good sync may be lost, and a second sync could claim the contrary. The log claims these
-    /// bytes, so it goes.
-    async fn sync_failed(&self, store: &dyn CheckpointStore, entry: EntryId, error: Error) -> Error {
-        self.shared.ledger(|ledger| ledger.lose_dirty(entry));
-        let mut state = self.state.lock().await;
-        if let Err(second) = self.save_record(store, &mut state).await {
-            self.shared.send(crate::event::Event::Warning(second.chain()));
-        }
-        error
+    /// The sink failed. What was written since the last good sync may be lost, and a second sync could claim the contrary. The
+    /// log claims these bytes, so it goes.
+    pub(super) async fn distrust(&self) -> Result<()> {
+        self.shared.ledger(|ledger| {
+            let count = ledger.entry_count() as u32;
+            (0..count).for_each(|i| ledger.lose_dirty(EntryId::new(i)));
+        });
+        self.save().await
     }
 
     /// Saves what is durable as it stands: called when something was taken back.

@@ -55,7 +55,14 @@ struct Inner {
 impl Client {
     /// Starts to set up a client.
     pub fn builder() -> ClientBuilder {
-        ClientBuilder { registry: Registry::new(), connections_per_origin: None, rate_limit: None, threads: None }
+        ClientBuilder {
+            registry: Registry::new(),
+            connections_per_origin: None,
+            rate_limit: None,
+            threads: None,
+            #[cfg(feature = "testkit")]
+            runtime: None,
+        }
     }
 
     /// Starts to set up a download of what is at `url`. A URL that makes no sense fails when the download is started.
@@ -87,6 +94,8 @@ pub struct ClientBuilder {
     connections_per_origin: Option<usize>,
     rate_limit: Option<u64>,
     threads: Option<usize>,
+    #[cfg(feature = "testkit")]
+    runtime: Option<tokio::runtime::Handle>,
 }
 
 impl ClientBuilder {
@@ -118,11 +127,29 @@ impl ClientBuilder {
         self
     }
 
+    /// Runs everything on this runtime in place of threads of its own, for a test whose clock is held still: time passes
+    /// in steps then, from one timer to the next.
+    #[cfg(feature = "testkit")]
+    #[must_use]
+    pub fn on_runtime(mut self, runtime: tokio::runtime::Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    fn plane(&self) -> Plane {
+        #[cfg(feature = "testkit")]
+        if let Some(runtime) = &self.runtime {
+            return Plane::on(runtime.clone());
+        }
+        Plane::new(self.threads)
+    }
+
     /// The client. Nothing is started before the first download.
     pub fn build(self) -> Client {
+        let plane = Arc::new(self.plane());
         Client(Arc::new(Inner {
             registry: self.registry,
-            plane: Arc::new(Plane::new(self.threads)),
+            plane,
             origins: Arc::new(Origins::new(self.connections_per_origin.unwrap_or(CONNECTIONS_PER_ORIGIN))),
             limiter: Arc::new(Limiter::new(self.rate_limit)),
         }))

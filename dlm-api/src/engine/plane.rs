@@ -29,8 +29,8 @@ pub(crate) struct Plane {
 struct Thread {
     runtime: Handle,
     load: Arc<AtomicUsize>,
-    /// The thread ends when this is dropped.
-    _alive: oneshot::Sender<()>,
+    /// The thread ends when this is dropped. `None` for one that isn't ours.
+    _alive: Option<oneshot::Sender<()>>,
 }
 
 impl Plane {
@@ -38,6 +38,13 @@ impl Plane {
     pub(crate) fn new(count: Option<usize>) -> Self {
         let cores = || thread::available_parallelism().map_or(1, Into::into).min(MOST_THREADS);
         Self { threads: OnceLock::new(), count: count.unwrap_or_else(cores).max(1) }
+    }
+
+    /// Runs everything on this runtime, which is the caller's: only where nothing else is stalled by a write that blocks.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn on(runtime: Handle) -> Self {
+        let thread = Thread { runtime, load: Arc::default(), _alive: None };
+        Self { threads: OnceLock::from(vec![thread]), count: 1 }
     }
 
     /// Starts the threads, if that has not been done.
@@ -96,7 +103,7 @@ impl Thread {
             runtime.shutdown_background();
         };
         thread::Builder::new().name(format!("dlm-{number}")).spawn(run).map_err(cannot)?;
-        Ok(Self { runtime: handle, load: Arc::default(), _alive: alive })
+        Ok(Self { runtime: handle, load: Arc::default(), _alive: Some(alive) })
     }
 }
 

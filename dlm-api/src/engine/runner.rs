@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result, Retry, Scope};
+use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::source::Source;
 use crate::span::SourceId;
 use crate::transfer::{Task, Transfer};
@@ -71,6 +71,11 @@ impl Runner {
 
     pub(super) fn is_usable(&self) -> bool {
         !matches!(self.state, RunnerState::Benched(_))
+    }
+
+    /// Whether it is benched because what it said, or sent, was not what others had.
+    pub(super) fn has_disagreed(&self) -> bool {
+        matches!(&self.state, RunnerState::Benched(error) if error.kind() == ErrorKind::Changed)
     }
 
     /// What follows from the end of its run.

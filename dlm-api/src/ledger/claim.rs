@@ -1,10 +1,12 @@
 //! Claims: a scheduler's pick, checked and made a lease.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Instant;
 
 use super::lease::LeaseState;
 use super::{Ledger, View};
+use crate::runs::RangeSet;
 use crate::scheduler::{Ask, Pick, Scheduler, Want};
 use crate::span::{EntryId, LeaseId, OPEN_END, Span};
 
@@ -55,13 +57,15 @@ impl Ledger {
         let spans: Vec<Span> = match &ask.want {
             Want::Any { .. } => spans.into_iter().find_map(|span| self.fit(ask, span)).unwrap_or_default(),
             Want::Exactly(_) => {
-                if !spans.iter().all(|span| self.may_take_exactly(ask, span, &spans)) {
+                let apart = |(i, span): (usize, &Span)| spans[..i].iter().all(|before| !before.overlaps(span));
+                let may = |span: &Span| !span.is_empty() && self.may_take_exactly(ask, span, &spans);
+                if !spans.iter().all(may) || !spans.iter().enumerate().all(apart) {
                     return Err(NotNow::Wait);
                 }
                 spans
             }
         };
-        if spans.iter().all(Span::is_empty) {
+        if spans.is_empty() {
             return Err(NotNow::Wait);
         }
         for span in &spans {
@@ -108,22 +112,13 @@ impl Ledger {
             return None;
         }
         let entry = &self.entries[id.index()];
-        let (run, ()) = entry.free.get(span.range.start)?;
-        let mut range = span.range.start..span.range.end.min(run.end);
-        if entry.len.is_none() || entry.solo {
+        let range = if entry.len.is_none() || entry.solo {
             // One stream brings all of it, as nobody can tell where a second one would have to start, or whether it would fit.
-            let (first, ()) = entry.free.next_from(0)?;
-            return (!self.is_leased(id)).then(|| vec![Span::new(id, first)]);
-        }
-        if let Some(window) = self.window.as_ref().filter(|w| w.entry == id) {
-            if !window.range.contains(&range.start) {
-                return None;
-            }
-            if range.start != window.range.start {
-                range.end = range.end.min(window.range.end);
-            }
-        }
-        let range = self.align(id, range, run.end)?;
+            let (first, ()) = entry.free.next_from(0).filter(|_| !self.is_leased(id))?;
+            first
+        } else {
+            self.fit_range(id, span.range)?
+        };
         let mut spans = vec![Span::new(id, range.clone())];
         for at in [range.start, range.end - 1] {
             let Some(piece) = self.pieces.at(id, at) else { continue };
@@ -138,6 +133,22 @@ impl Ledger {
             }
         }
         Some(spans)
+    }
+
+    /// What of `range` is free, from its first byte on, and in the window, to the edges of pieces.
+    fn fit_range(&self, id: EntryId, mut range: Range<u64>) -> Option<Range<u64>> {
+        let (run, ()) = self.entries[id.index()].free.get(range.start)?;
+        range.end = range.end.min(run.end);
+        if let Some(window) = self.window.as_ref().filter(|w| w.entry == id) {
+            if !window.range.contains(&range.start) {
+                return None;
+            }
+            // The lease that the sink waits for needs no bound: the window follows it.
+            if range.start != window.range.start {
+                range.end = range.end.min(window.range.end);
+            }
+        }
+        self.align(id, range, run.end)
     }
 
     /// `range` moved to the edges of pieces, within the free run that ends at `free_end`. At least one piece.
@@ -167,6 +178,25 @@ impl Ledger {
             range.end = self.pieces.range_at(entry, range.end - 1)?.start;
         }
         (range.start < range.end).then(|| vec![Span::new(entry, range)])
+    }
+
+    /// These spans, grown until each piece that they touch is wholly in them. Sorted, and merged where they touch.
+    pub fn grown_to_pieces(&self, spans: &[Span]) -> Vec<Span> {
+        let mut grown: BTreeMap<EntryId, RangeSet> = BTreeMap::new();
+        let mut todo = spans.to_vec();
+        while let Some(span) = todo.pop() {
+            let set = grown.entry(span.entry).or_default();
+            if set.contains(&span.range) {
+                continue;
+            }
+            set.insert(span.range.clone());
+            todo.extend(self.pieces.overlapping(&span).flat_map(|id| self.pieces.get(id).spans.iter().cloned()));
+        }
+        let of_entry = |(entry, set): (&EntryId, &RangeSet)| {
+            let entry = *entry;
+            set.ranges().map(|range| Span::new(entry, range)).collect::<Vec<_>>()
+        };
+        grown.iter().flat_map(of_entry).collect()
     }
 
     /// Whether the span is free, in the window, and each piece it touches is wholly in `spans`.
@@ -203,8 +233,8 @@ impl Ledger {
         if at >= tail.end || beyond_window {
             return Err(NotNow::Wait);
         }
-        if let Some(held) = self.leases.get_mut(&lease).and_then(|l| l.held.first_mut()) {
-            held.span.range.end = at;
+        if let Some(victim) = self.leases.get_mut(&lease) {
+            victim.carve(entry, &(at..tail.end));
         }
         self.entries[entry.index()].free.insert(at..tail.end);
         self.touch(entry);
@@ -218,13 +248,7 @@ impl Ledger {
         let id = self.pieces.at(first.entry, first.range.start).ok_or(NotNow::Wait)?;
         let piece = self.pieces.get(id).spans.to_vec();
         let held_by = |hedge: bool, span: &Span| {
-            self.leases.values().filter(|l| l.hedge == hedge).any(|l| {
-                l.held.iter().any(|h| {
-                    h.span.entry == span.entry
-                        && h.span.range.start < span.range.end
-                        && span.range.start < h.span.range.end
-                })
-            })
+            self.leases.values().filter(|l| l.hedge == hedge).any(|l| l.held.iter().any(|h| h.span.overlaps(span)))
         };
         let may =
             piece.iter().all(|span| self.may_deliver(ask, span.entry) && held_by(false, span) && !held_by(true, span));

@@ -3,9 +3,10 @@
 use std::ops::Range;
 use std::time::SystemTime;
 
+use super::streams::Streams;
 use super::voices::{Verdict, Voice, Voices};
 use crate::digest::Digest;
-use crate::fact::{Identity, Strength};
+use crate::fact::Identity;
 use crate::path::EntryPath;
 use crate::runs::{RangeSet, Runs};
 use crate::span::{OPEN_END, SourceId};
@@ -40,27 +41,6 @@ pub(super) struct EntryState {
     pub(super) solo: bool,
     pub(super) streams: Streams,
     pub(super) facts: EntryFacts,
-}
-
-/// The responses that delivered bytes of an entry, an earlier run counted as one.
-#[derive(Default, Debug)]
-pub(super) struct Streams {
-    pub(super) count: u32,
-    /// Strong validators that every one of them had: these prove that all are of one content.
-    pub(super) common: Vec<Identity>,
-    /// Of one of them nobody can tell whether it came to its end.
-    pub(super) endless: bool,
-}
-
-impl Streams {
-    pub(super) fn add(&mut self, identities: &[Identity]) {
-        if self.count == 0 {
-            self.common = identities.iter().filter(|i| i.strength == Strength::Strong).cloned().collect();
-        } else {
-            self.common.retain(|identity| identities.contains(identity));
-        }
-        self.count += 1;
-    }
 }
 
 #[derive(Default, Debug)]

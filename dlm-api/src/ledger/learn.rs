@@ -118,6 +118,10 @@ impl Ledger {
         if len >= OPEN_END {
             return Err(Error::new(ErrorKind::Protocol, "a length that no file can have").with("len", len));
         }
+        // A digest beats a source's word.
+        if matches!(who, Voice::Source(_)) && self.pieces.end(id) > len {
+            return Err(disagrees("the length"));
+        }
         let verdict = self.entries[id.index()].facts.len.say(who, len, weight(&self.sources));
         let overturned = matches!(verdict, Verdict::Overturned(_));
         self.judge(verdict, "the length")?;
@@ -140,10 +144,17 @@ impl Ledger {
             self.restarts_wanted.insert(id, "it is shorter than what was received of it".into());
             return;
         }
-        state.len = Some(len);
+        let before = state.len.replace(len);
+        for span in self.pieces.cut(id, len) {
+            self.entries[span.entry.index()].verified.remove(span.range);
+        }
+        let state = &mut self.entries[id.index()];
         state.free.remove(len..OPEN_END);
         for lease in self.leases.values_mut() {
             lease.carve(id, &(len..OPEN_END));
+        }
+        if let Some(before) = before.filter(|before| *before < len) {
+            self.give_back(id, before..len);
         }
         self.touch(id);
     }
@@ -167,14 +178,29 @@ impl Ledger {
         for span in &piece.spans {
             self.known(span.entry)?;
             let end = self.entries[span.entry.index()].end();
-            if span.is_empty() || span.range.end > end || span.is_open_ended() {
-                return Err(Error::new(ErrorKind::Protocol, "a piece outside its file")
-                    .with("span", format_args!("{span:?}"))
-                    .with("len", end));
+            if span.is_empty() || span.is_open_ended() {
+                return Err(Error::new(ErrorKind::Protocol, "a piece without bytes or end")
+                    .with("span", format_args!("{span:?}")));
+            }
+            if span.range.end > end {
+                return Err(disagrees("the length").with("span", format_args!("{span:?}")).with("len", end));
             }
         }
         if piece.spans.is_empty() {
             return Err(Error::new(ErrorKind::Protocol, "a piece without bytes"));
+        }
+        // So that whoever takes bytes of an entry meets such a piece only at his first byte or his last.
+        let goes_on = |pair: &[Span]| {
+            let [one, next] = pair else { return false };
+            one.entry < next.entry
+                && Some(one.range.end) == self.entries[one.entry.index()].len
+                && next.range.start == 0
+        };
+        if !piece.spans.windows(2).all(goes_on) {
+            return Err(Error::new(
+                ErrorKind::Protocol,
+                "a piece that does not go on from the end of one file to the start of another",
+            ));
         }
         let spans = piece.spans.clone();
         if !self.pieces.add(piece, who)? {
@@ -223,10 +249,16 @@ impl Ledger {
         }
     }
 
-    /// What `who` said is forgotten.
+    /// What `who` said is forgotten, and what others say instead holds. What was checked against its digests counts as
+    /// unchecked.
     pub fn withdraw_facts(&mut self, who: Voice) {
-        self.entries.iter_mut().for_each(|entry| entry.facts.withdraw(who));
-        self.pieces.withdraw(who);
+        for span in self.pieces.withdraw(who) {
+            self.entries[span.entry.index()].verified.remove(span.range);
+        }
+        for i in 0..self.entries.len() {
+            self.entries[i].facts.withdraw(who);
+            self.apply_len(EntryId::new(i as u32));
+        }
     }
 
     /// The entry with this path, as this source calls it.

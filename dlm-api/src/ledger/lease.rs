@@ -62,6 +62,24 @@ impl LeaseState {
         self.held.iter_mut().find(|h| h.span.entry == entry && h.span.range.contains(&at))
     }
 
+    /// Whether all of `span` is in one of its spans.
+    pub(super) fn holds(&self, span: &Span) -> bool {
+        let around = |h: &Held| h.span.range.start <= span.range.start && span.range.end <= h.span.range.end;
+        self.held.iter().any(|h| h.span.entry == span.entry && around(h))
+    }
+
+    /// Whether it holds these spans and nothing else.
+    pub(super) fn holds_just(&self, spans: &[Span]) -> bool {
+        self.held.len() == spans.len() && spans.iter().all(|span| self.held.iter().any(|h| h.span == *span))
+    }
+
+    /// What of `span` it holds.
+    pub(super) fn parts_of(&self, span: &Span) -> impl Iterator<Item = Span> {
+        let of_entry = self.held.iter().map(|h| &h.span).filter(move |held| held.entry == span.entry);
+        let part = |held: &Span| held.range.start.max(span.range.start)..held.range.end.min(span.range.end);
+        of_entry.map(move |held| Span::new(span.entry, part(held))).filter(|part| !part.is_empty())
+    }
+
     /// Takes `range` out of the lease, cutting a span in two where it must.
     pub(super) fn carve(&mut self, entry: EntryId, range: &Range<u64>) {
         let mut rest = Vec::with_capacity(self.held.len());

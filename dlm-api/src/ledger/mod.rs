@@ -6,11 +6,15 @@
 //!
 //! It is sync and pure: no I/O, no clock, no locks.
 
+#[cfg(any(test, feature = "testkit"))]
+mod check;
 mod claim;
 mod entry;
+mod keep;
 mod learn;
 mod lease;
 mod pieces;
+mod streams;
 mod view;
 mod voices;
 
@@ -31,7 +35,7 @@ pub use view::{LeaseView, View};
 pub use voices::Voice;
 
 use crate::error::{Error, ErrorKind};
-use crate::fact::{Identity, Piece, Strength};
+use crate::fact::Piece;
 use crate::path::EntryPath;
 use crate::runs::RangeSet;
 use crate::span::{EntryId, LeaseId, SourceId, Span};
@@ -55,6 +59,8 @@ pub struct Ledger {
     exclusive: Option<SourceId>,
     restarts_wanted: BTreeMap<EntryId, String>,
     accused: Vec<(SourceId, Error)>,
+    /// Sources whose bytes did not match a liar's digests.
+    pardoned: BTreeSet<SourceId>,
     recheck: Vec<PieceId>,
 }
 
@@ -158,10 +164,14 @@ impl Ledger {
         admitted
     }
 
-    /// A write of admitted bytes begins. Until [`landed`](Self::landed) or [`write_failed`](Self::write_failed) nobody else is
-    /// given these bytes, even when the lease is gone.
-    pub fn write_begins(&mut self, lease: LeaseId, span: Span) {
-        self.writing.push((lease, span));
+    /// A write of admitted bytes begins: of the first part of `span` that the lease still holds, since it can have lost bytes
+    /// after they were admitted, and somebody else's may be there by now. Until [`landed`](Self::landed) or
+    /// [`write_failed`](Self::write_failed) nobody else is given this part, even when the lease is gone.
+    pub fn write_begins(&mut self, lease: LeaseId, span: &Span) -> Option<Span> {
+        let state = self.leases.get(&lease).filter(|l| !l.hedge)?;
+        let part = state.parts_of(span).min_by_key(|part| part.range.start)?;
+        self.writing.push((lease, part.clone()));
+        Some(part)
     }
 
     /// The write is in the sink.
@@ -170,12 +180,10 @@ impl Ledger {
         let Some(state) = self.leases.get_mut(&lease) else { return Landed::default() };
         let source = state.source;
         // A lease can have shrunk while the write was on its way; what it lost is somebody else's now.
-        let mut parts = Vec::new();
-        for held in state.held.iter_mut().filter(|h| h.span.entry == span.entry) {
-            let part = span.range.start.max(held.span.range.start)..span.range.end.min(held.span.range.end);
-            if !part.is_empty() {
-                held.landed.insert(part.clone());
-                parts.push(Span::new(span.entry, part));
+        let parts: Vec<Span> = state.parts_of(span).collect();
+        for part in &parts {
+            if let Some(held) = state.held_at(part.entry, part.range.start) {
+                held.landed.insert(part.range.clone());
             }
         }
         let mut landed = Landed::default();
@@ -226,16 +234,15 @@ impl Ledger {
         if let Some(i) = self.writing.iter().position(|(l, s)| *l == lease && s == span) {
             self.writing.swap_remove(i);
         }
-        if !self.leases.contains_key(&lease) {
+        // As long as the write was on its way, nobody was given what the lease lost of it.
+        if !self.leases.get(&lease).is_some_and(|l| !l.hedge && l.holds(span)) {
             self.give_back(span.entry, span.range.clone());
         }
     }
 
     /// Whether a write into any of these spans is on its way.
     pub fn is_writing(&self, spans: &[Span]) -> bool {
-        self.writing.iter().any(|(_, w)| {
-            spans.iter().any(|s| s.entry == w.entry && s.range.start < w.range.end && w.range.start < s.range.end)
-        })
+        self.writing.iter().any(|(_, write)| spans.iter().any(|span| span.overlaps(write)))
     }
 
     /// What a piece is.
@@ -257,7 +264,7 @@ impl Ledger {
     pub fn seal_piece(&mut self, lease: LeaseId, id: PieceId) -> (bool, bool) {
         let spans = self.pieces.get(id).spans.clone();
         let Some(state) = self.leases.get_mut(&lease) else { return (false, false) };
-        if !spans.iter().all(|span| state.has_landed(span)) {
+        if !self.pieces.is_current(id) || !spans.iter().all(|span| state.has_landed(span)) {
             return (false, false);
         }
         let source = state.source;
@@ -269,40 +276,67 @@ impl Ledger {
         for span in &spans {
             self.entries[span.entry.index()].seal(span.range.clone(), source, true);
         }
-        self.sources[source.index()].proven = true;
+        // Bytes that fit a source's own digest prove nothing.
+        if self.pieces.said_by(id) != Voice::Source(source) {
+            self.sources[source.index()].proven = true;
+        }
         (true, self.pieces.clear_failure(id))
     }
 
-    /// The piece's digest did not match: its bytes are free again, and the source is remembered. Where several sources
-    /// agree on other bytes than a source's digest, it is that source that lies.
-    pub fn fail_piece(&mut self, lease: LeaseId, id: PieceId) {
+    /// The piece's digest did not match: its bytes are free again, and the source is remembered.
+    ///
+    /// Nothing happens, and the answer is `false`, if the lease has lost the piece meanwhile: what was checked may have been
+    /// somebody else's bytes.
+    pub fn fail_piece(&mut self, lease: LeaseId, id: PieceId) -> bool {
         let spans = self.pieces.get(id).spans.clone();
-        let Some(state) = self.leases.get_mut(&lease) else { return };
+        let Some(state) = self.leases.get_mut(&lease) else { return false };
         let (source, hedge) = (state.source, state.hedge);
+        // A hedge has its bytes in memory.
+        let has = if hedge { state.holds_just(&spans) } else { spans.iter().all(|span| state.has_landed(span)) };
+        if !has || !self.pieces.is_current(id) {
+            return false;
+        }
         for span in &spans {
             state.carve(span.entry, &span.range);
         }
         if !hedge {
             spans.iter().for_each(|span| self.give_back(span.entry, span.range.clone()));
         }
-        let failures = self.pieces.note_failure(id, source);
-        if let Voice::Source(author) = self.pieces.said_by(id)
-            && failures > 1
-            && !self.sources[author.index()].proven
-        {
-            self.accuse(author, Error::new(ErrorKind::Corrupt, "its digest fits nobody's bytes"));
+        self.pieces.note_failure(id, source);
+        true
+    }
+
+    /// What the bytes hash to that this source delivered for a piece, and that are not what its digest says. Where others
+    /// agree on bytes that a source's digest doesn't fit, it is that source that lies. That they all fail says nothing:
+    /// several may lie, each for itself.
+    pub fn testify(&mut self, source: SourceId, id: PieceId, found: &[u8]) {
+        let Voice::Source(author) = self.pieces.said_by(id) else { return };
+        if author == source {
+            return;
+        }
+        let agree = self.pieces.testify(id, source, found);
+        if agree.len() > 1 && !self.sources[author.index()].proven {
+            self.accuse(author, Error::new(ErrorKind::Corrupt, "others agree on bytes that its digest doesn't fit"));
+            self.pardoned.extend(agree);
         }
     }
 
+    /// Whether the source is to be used again although its bytes did not match a digest, since that was the lie. Once.
+    pub fn pardon(&mut self, source: SourceId) -> bool {
+        self.pardoned.remove(&source)
+    }
+
     /// A hedge has this piece, checked: everyone else loses it. Its bytes are the hedge's as if it had leased them.
-    /// Says whether it may go on; it may not where the piece is sealed already.
+    /// Says whether it may go on; it may not where the piece is sealed already, or a record still claims its bytes.
     pub fn take_over(&mut self, hedge: LeaseId, id: PieceId) -> bool {
         let spans = self.pieces.get(id).spans.clone();
         let gone = |span: &Span| {
             let entry = &self.entries[span.entry.index()];
-            entry.blocked || entry.sealed.overlaps(&span.range)
+            entry.blocked || entry.sealed.overlaps(&span.range) || entry.quarantine.overlaps(&span.range)
         };
-        if !self.leases.contains_key(&hedge) || spans.iter().any(gone) {
+        // Its piece may have been withdrawn, and these bytes been divided in another way.
+        let holds = self.leases.get(&hedge).is_some_and(|l| l.holds_just(&spans));
+        if !holds || spans.iter().any(gone) {
             return false;
         }
         for span in &spans {
@@ -385,90 +419,9 @@ impl Ledger {
         std::mem::take(&mut self.recheck)
     }
 
-    /// What a recheck came to.
-    pub fn rechecked(&mut self, id: PieceId, good: bool) {
-        for span in self.pieces.get(id).spans.clone() {
-            let entry = &mut self.entries[span.entry.index()];
-            if good && entry.sealed.contains(&span.range) {
-                entry.verified.insert(span.range.clone());
-            } else if !good {
-                entry.unseal(span.range.clone());
-            }
-        }
-    }
-
-    /// What this source said is forgotten, and what it delivered without a digest goes into quarantine.
-    pub fn disown(&mut self, source: SourceId) {
-        self.withdraw_facts(Voice::Source(source));
-        for entry in &mut self.entries {
-            let unproven: Vec<Range<u64>> = entry
-                .by
-                .iter()
-                .filter(|(_, by)| *by == source)
-                .flat_map(|(run, _)| entry.verified.gaps(run).collect::<Vec<_>>())
-                .collect();
-            unproven.into_iter().for_each(|run| {
-                entry.unseal(run);
-            });
-        }
-    }
-
-    /// Of an entry whose digest is wrong, everything that this source did not deliver goes into quarantine. Says how many bytes.
-    pub fn keep_only(&mut self, entry: EntryId, source: SourceId) -> u64 {
-        let state = &mut self.entries[entry.index()];
-        let others: Vec<Range<u64>> = {
-            let own: RangeSet = state.by.iter().filter(|(_, by)| *by == source).map(|(run, _)| run).collect();
-            state.sealed.ranges().flat_map(|run| own.gaps(run).collect::<Vec<_>>()).collect()
-        };
-        others.into_iter().map(|run| state.unseal(run)).sum()
-    }
-
-    /// A response begins to deliver bytes of an entry, under these validators.
-    pub fn count_stream(&mut self, entry: EntryId, identities: &[Identity]) {
-        self.entries[entry.index()].streams.add(identities);
-    }
-
-    /// Of the response that ended now nobody can tell whether it was cut off.
-    pub fn doubt_end(&mut self, entry: EntryId) {
-        self.entries[entry.index()].streams.endless = true;
-    }
-
-    /// Whether all that came of an entry is known to be of one content: one response brought it, or all had the same strong
-    /// validator.
-    pub fn is_one_content(&self, entry: EntryId) -> bool {
-        let streams = &self.entries[entry.index()].streams;
-        let one_response = streams.count <= 1 && self.sources_of(entry) <= 1;
-        !streams.endless && (one_response || !streams.common.is_empty())
-    }
-
-    /// What an entry's content is, for a later run: a validator counts as strong only if all that is here came under it.
-    pub fn common_identities(&self, entry: EntryId) -> Vec<Identity> {
-        let streams = &self.entries[entry.index()].streams;
-        let mut identities = self.identities(entry);
-        identities
-            .iter_mut()
-            .filter(|identity| streams.count > 0 && !streams.common.contains(identity))
-            .for_each(|identity| identity.strength = Strength::Weak);
-        identities
-    }
-
     /// How many sources delivered what is sealed of an entry, not counting an earlier run.
     pub fn sources_of(&self, entry: EntryId) -> usize {
         self.shares(entry).iter().filter(|(source, _)| !self.sources[source.index()].past).count()
-    }
-
-    /// The first bytes that are sealed without a digest, at most `most`, where what comes before them is missing, and who
-    /// delivered them.
-    pub fn first_after_gap(&self, entry: EntryId, most: u64) -> Option<(Range<u64>, SourceId)> {
-        let state = &self.entries[entry.index()];
-        let (run, by) = state.by.next_from(0).filter(|(run, _)| run.start > 0)?;
-        let range = run.start..run.end.min(run.start + most);
-        (!state.verified.overlaps(&range)).then_some((range, by))
-    }
-
-    /// Takes back sealed bytes, to have them fetched again.
-    pub fn take_back(&mut self, span: &Span) {
-        self.entries[span.entry.index()].unseal(span.range.clone());
     }
 
     /// How many sealed bytes of an entry each source delivered, the greatest first.
@@ -480,93 +433,6 @@ impl Ledger {
         let mut shares: Vec<_> = shares.into_iter().collect();
         shares.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         shares
-    }
-
-    /// Whether anything is in quarantine.
-    pub fn has_quarantine(&self) -> bool {
-        self.entries.iter().any(|e| !e.quarantine.is_empty())
-    }
-
-    /// No record claims what is in quarantine any more: it is free.
-    pub fn end_quarantine(&mut self) {
-        for i in 0..self.entries.len() {
-            let ranges: Vec<_> = std::mem::take(&mut self.entries[i].quarantine).ranges().collect();
-            ranges.into_iter().for_each(|range| self.give_back(EntryId::new(i as u32), range));
-        }
-    }
-
-    /// An entry is about to start again: its leases end, and nothing is given out.
-    pub fn block(&mut self, entry: EntryId) {
-        let len = OPEN;
-        self.entries[entry.index()].blocked = true;
-        self.leases.values_mut().for_each(|lease| lease.carve(entry, &len));
-    }
-
-    /// The sink has forgotten the entry: everything is free. The caller has waited for the writes.
-    pub fn restart(&mut self, entry: EntryId, solo: bool) {
-        let state = &mut self.entries[entry.index()];
-        state.restart();
-        state.blocked = false;
-        state.solo |= solo;
-        self.apply_len(entry);
-        self.touch(entry);
-    }
-
-    /// What an earlier run left counts.
-    pub fn restore(&mut self, entry: EntryId, durable: &RangeSet, verified: &RangeSet, by: SourceId) {
-        let identities = self.identities(entry);
-        let state = &mut self.entries[entry.index()];
-        state.streams.add(&identities);
-        let end = state.end();
-        for range in durable.ranges().map(|r| r.start..r.end.min(end)).filter(|r| !r.is_empty()) {
-            state.free.remove(range.clone());
-            state.sealed.insert(range.clone());
-            state.durable.insert(range.clone());
-            state.by.set(range.clone(), by);
-            verified.within(range).for_each(|(run, ())| state.verified.insert(run));
-        }
-        self.touch(entry);
-    }
-
-    /// Everything sealed that no record has: what the next checkpoint has to sync.
-    pub fn dirty(&self) -> Vec<(EntryId, RangeSet)> {
-        let dirty = |(i, e): (usize, &EntryState)| (EntryId::new(i as u32), e.dirty.clone());
-        self.entries.iter().enumerate().filter(|(_, e)| !e.dirty.is_empty()).map(dirty).collect()
-    }
-
-    /// These bytes are on stable storage and recorded. Bytes that were taken back since are left out.
-    pub fn set_durable(&mut self, entry: EntryId, ranges: &RangeSet) {
-        let state = &mut self.entries[entry.index()];
-        let still: Vec<Range<u64>> =
-            ranges.ranges().flat_map(|r| state.sealed.within(r).map(|(run, ())| run).collect::<Vec<_>>()).collect();
-        for run in still {
-            state.dirty.remove(run.clone());
-            state.durable.insert(run);
-        }
-    }
-
-    /// A sync failed: what no record has may be gone, and is fetched again.
-    pub fn lose_dirty(&mut self, entry: EntryId) {
-        let state = &mut self.entries[entry.index()];
-        let dirty: Vec<_> = state.dirty.ranges().collect();
-        dirty.into_iter().for_each(|run| {
-            state.unseal(run);
-        });
-    }
-
-    /// What was sealed since the last call.
-    pub fn take_unlogged(&mut self) -> Vec<Span> {
-        let mut spans = Vec::new();
-        for (i, entry) in self.entries.iter_mut().enumerate() {
-            let ranges = std::mem::take(&mut entry.unlogged);
-            spans.extend(ranges.ranges().map(|range| Span::new(EntryId::new(i as u32), range)));
-        }
-        spans
-    }
-
-    /// The log of what was written is empty: what no record has belongs in it again.
-    pub fn log_again(&mut self) {
-        self.entries.iter_mut().for_each(|entry| entry.unlogged = entry.dirty.clone());
     }
 
     /// Whether anything could be leased.

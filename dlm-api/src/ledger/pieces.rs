@@ -18,6 +18,9 @@ struct Known {
     by: Voice,
 }
 
+/// What a source's bytes hash to.
+type Testimony = (SourceId, Box<[u8]>);
+
 /// The pieces of a download.
 #[derive(Default, Debug)]
 pub(super) struct Pieces {
@@ -26,6 +29,8 @@ pub(super) struct Pieces {
     starts: Vec<BTreeMap<u64, (u64, PieceId)>>,
     /// Which sources delivered a piece with wrong bytes.
     failed: HashMap<PieceId, Vec<SourceId>>,
+    /// What they hashed to instead, where a source named the digest.
+    found: HashMap<PieceId, Vec<Testimony>>,
 }
 
 impl Pieces {
@@ -107,12 +112,19 @@ impl Pieces {
         starts.iter().all(|(&start, &(end, _))| std::mem::replace(&mut at, end) == start) && at >= len
     }
 
-    pub(super) fn note_failure(&mut self, id: PieceId, source: SourceId) -> usize {
+    pub(super) fn note_failure(&mut self, id: PieceId, source: SourceId) {
         let failed = self.failed.entry(id).or_default();
         if !failed.contains(&source) {
             failed.push(source);
         }
-        failed.len()
+    }
+
+    /// Notes what a source's bytes hash to, in place of what it said before, and gives who says the same.
+    pub(super) fn testify(&mut self, id: PieceId, source: SourceId, found: &[u8]) -> Vec<SourceId> {
+        let all = self.found.entry(id).or_default();
+        all.retain(|(by, _)| *by != source);
+        all.push((source, found.into()));
+        all.iter().filter(|(_, bytes)| **bytes == *found).map(|(by, _)| *by).collect()
     }
 
     pub(super) fn has_failed(&self, id: PieceId, source: SourceId) -> bool {
@@ -124,14 +136,53 @@ impl Pieces {
     }
 
     pub(super) fn clear_failure(&mut self, id: PieceId) -> bool {
+        self.found.remove(&id);
         self.failed.remove(&id).is_some()
     }
 
-    /// Forgets the pieces that `voice` named. Their numbers stay taken.
-    pub(super) fn withdraw(&mut self, voice: Voice) {
-        let known = &self.known;
-        for starts in &mut self.starts {
-            starts.retain(|_, (_, id)| known[id.0 as usize].by != voice);
+    /// Whether the piece was not withdrawn.
+    pub(super) fn is_current(&self, id: PieceId) -> bool {
+        let first = &self.get(id).spans[0];
+        self.starts[first.entry.index()].get(&first.range.start).is_some_and(|(_, there)| *there == id)
+    }
+
+    /// Where the last piece of this entry ends.
+    pub(super) fn end(&self, entry: EntryId) -> u64 {
+        let last = self.starts.get(entry.index()).and_then(|starts| starts.last_key_value());
+        last.map_or(0, |(_, &(end, _))| end)
+    }
+
+    /// Forgets the pieces that `voice` named, and says where they were. Their numbers stay taken.
+    pub(super) fn withdraw(&mut self, voice: Voice) -> Vec<Span> {
+        self.forget(|known| known.by == voice)
+    }
+
+    /// Forgets the pieces that don't fit an entry of this length, and says where they were: those that reach beyond its end,
+    /// and those that go on in another entry before it.
+    pub(super) fn cut(&mut self, entry: EntryId, len: u64) -> Vec<Span> {
+        if matches!(self.end(entry), end if end == 0 || end == len) {
+            return Vec::new();
         }
+        self.forget(|known| {
+            let last = known.piece.spans.last().map(|s| s.entry);
+            let of_entry = known.piece.spans.iter().find(|s| s.entry == entry);
+            of_entry.is_some_and(|s| s.range.end > len || (s.range.end < len && last != Some(entry)))
+        })
+    }
+
+    fn forget(&mut self, is_gone: impl Fn(&Known) -> bool) -> Vec<Span> {
+        let known = &self.known;
+        let mut gone = Vec::new();
+        for (i, starts) in self.starts.iter_mut().enumerate() {
+            starts.retain(|&start, &mut (end, id)| {
+                let stays = !is_gone(&known[id.0 as usize]);
+                if !stays {
+                    gone.push(Span::new(EntryId::new(i as u32), start..end));
+                }
+                stays
+            });
+        }
+        self.failed.retain(|id, _| !is_gone(&known[id.0 as usize]));
+        gone
     }
 }

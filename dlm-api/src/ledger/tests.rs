@@ -1,1 +1,5 @@
+//! Tests of the ledger: each of its ways alone, and all of them at once against its invariants.
 
+mod methods;
+mod random;
+mod world;

@@ -6,6 +6,7 @@ mod whole;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -146,6 +147,9 @@ impl Shared {
     }
 
     pub(crate) fn send(&self, event: Event) {
+        if !matches!(event, Event::Progress(_)) {
+            tracing::debug!(?event);
+        }
         // Nobody may be listening.
         let _ = self.events.send(event);
     }
@@ -212,7 +216,8 @@ impl Shared {
         safe.unwrap_or_else(|| unreachable!("{NAMELESS:?} is a safe name"))
     }
 
-    /// Hands admitted bytes to the sink. Once begun it goes on to its end, even when this future is dropped.
+    /// Hands admitted bytes to the sink, without what the lease has lost meanwhile. A write that has begun goes on to its end,
+    /// even when this future is dropped.
     pub(crate) async fn put(
         self: &Arc<Self>,
         lease: LeaseId,
@@ -221,9 +226,30 @@ impl Shared {
         data: Vec<Bytes>,
     ) -> Result<Landed> {
         let len: usize = data.iter().map(Bytes::len).sum();
-        let span = Span::new(entry, offset..offset + len as u64);
-        self.ledger(|ledger| ledger.write_begins(lease, span.clone()));
-        let write = Write { shared: self.clone(), lease, span, done: false };
+        let mut rest = Span::new(entry, offset..offset + len as u64);
+        let mut all = Landed::default();
+        while !rest.is_empty()
+            && let Some(part) = self.ledger(|ledger| ledger.write_begins(lease, &rest))
+        {
+            let write = Write { shared: self.clone(), lease, span: part.clone(), done: false };
+            let data = cut(&data, part.range.start - offset..part.range.end - offset);
+            let Landed { sealed, pieces } = self.put_part(write, data).await?;
+            all.sealed += sealed;
+            all.pieces.extend(pieces);
+            self.lost(part.range.start - rest.range.start);
+            rest.range.start = part.range.end;
+        }
+        self.lost(rest.len());
+        Ok(all)
+    }
+
+    fn lost(&self, bytes: u64) {
+        self.counters.wasted.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    async fn put_part(&self, write: Write, data: Vec<Bytes>) -> Result<Landed> {
+        let Span { entry, range } = write.span.clone();
+        let offset = range.start;
         let run = async move {
             match &write.shared.sequencer {
                 Some(sequencer) => sequencer.lock().await.put(offset, data),
@@ -325,6 +351,18 @@ impl Shared {
 /// The time, which tests may hold still.
 pub(crate) fn now() -> Instant {
     time::Instant::now().into_std()
+}
+
+/// The bytes `range` of what `data` is together, without a copy.
+fn cut(data: &[Bytes], range: Range<u64>) -> Vec<Bytes> {
+    let mut at = 0;
+    let part = |chunk: &Bytes| {
+        let start = at;
+        at += chunk.len() as u64;
+        let (from, to) = (range.start.max(start), range.end.min(at));
+        (from < to).then(|| chunk.slice((from - start) as usize..(to - start) as usize))
+    };
+    data.iter().filter_map(part).collect()
 }
 
 /// A write on its way to the sink. If it fails, or its task is dropped, the ledger is told.

@@ -42,21 +42,24 @@ pub(crate) struct Seams {
 }
 
 impl Seams {
-    /// Compares a chunk, about to be written, with the overlaps that wait for it. Says whose overlap it contradicts.
+    /// Compares a chunk, about to be written, with the overlaps that wait for it. Says whose overlap it contradicts; that one
+    /// is gone then, so that it is judged once, and whoever is believed can go on.
     pub(crate) fn check(&self, entry: EntryId, offset: u64, chunk: &[u8]) -> Option<SourceId> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
         let end = offset + chunk.len() as u64;
-        let waiting = lock(&self.waiting);
-        let differs = |w: &&Witness| {
+        let mut waiting = lock(&self.waiting);
+        let differs = |w: &Witness| {
             let (from, to) = (w.offset.max(offset), w.end().min(end));
             from < to
                 && w.entry == entry
                 && chunk[(from - offset) as usize..(to - offset) as usize]
                     != w.bytes[(from - w.offset) as usize..(to - w.offset) as usize]
         };
-        waiting.iter().find(differs).map(|w| w.source)
+        let contradicted = waiting.iter().position(differs).map(|i| waiting.swap_remove(i).source);
+        self.count.store(waiting.len(), Ordering::Release);
+        contradicted
     }
 
     fn keep(&self, witness: Witness) {
@@ -77,8 +80,8 @@ impl Seams {
         ready
     }
 
-    /// A source is not believed any more: nor is it as a witness.
-    fn forget_source(&self, source: SourceId) {
+    /// A source is not believed any more: what it showed of others' spans counts no more.
+    pub(crate) fn forget_source(&self, source: SourceId) {
         let mut waiting = lock(&self.waiting);
         waiting.retain(|w| w.source != source);
         self.count.store(waiting.len(), Ordering::Release);
@@ -116,7 +119,7 @@ impl Shared {
                 Err(error) if error.kind() == ErrorKind::Unsupported => continue,
                 Err(error) => return Err(error),
             }
-            self.ledger(|ledger| ledger.take_back(&span));
+            self.ledger(|ledger| ledger.take_back(entry, span.range.clone()));
         }
         Ok(())
     }

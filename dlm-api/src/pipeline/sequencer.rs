@@ -45,8 +45,27 @@ impl Sequencer {
     pub(crate) fn put(&mut self, mut offset: u64, data: Vec<Bytes>) {
         for chunk in data {
             let len = chunk.len() as u64;
+            self.make_room(&(offset..offset + len));
             self.waiting.insert(offset, chunk);
             offset += len;
+        }
+    }
+
+    /// Drops what waits of `range`: it was wrong, or it would not come again.
+    fn make_room(&mut self, range: &Range<u64>) {
+        let end = |at: u64, chunk: &Bytes| at + chunk.len() as u64;
+        let first = self.waiting.range(..range.start).next_back().filter(|(at, chunk)| end(**at, chunk) > range.start);
+        let from = first.map_or(range.start, |(at, _)| *at);
+        while let Some((&at, _)) =
+            self.waiting.range(from..range.end).find(|(at, chunk)| end(**at, chunk) > range.start)
+        {
+            let Some(chunk) = self.waiting.remove(&at) else { return };
+            if at < range.start {
+                self.waiting.insert(at, chunk.slice(..(range.start - at) as usize));
+            }
+            if end(at, &chunk) > range.end {
+                self.waiting.insert(range.end, chunk.slice((range.end - at) as usize..));
+            }
         }
     }
 
@@ -122,5 +141,18 @@ mod tests {
         assert_eq!(s.cursor(), 6);
         assert_eq!(&s.read(&(1..8)).unwrap()[..], b"bcdefgh");
         assert_eq!(s.read(&(6..9)).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn bytes_that_come_again_in_other_chunks_take_the_place_of_the_first() {
+        let mut s = Sequencer::new();
+        s.put(0, vec![Bytes::from_static(b"xxx"), Bytes::from_static(b"xxx"), Bytes::from_static(b"xxxij")]);
+        s.put(1, vec![Bytes::from_static(b"bcde"), Bytes::from_static(b"fgh")]);
+        s.put(0, vec![Bytes::from_static(b"a")]);
+        assert_eq!(&s.read(&(0..10)).unwrap()[..], b"abcdefghxi");
+        s.put(8, vec![Bytes::from_static(b"i")]);
+        let (offset, data) = s.take_next(11).unwrap();
+        assert_eq!((offset, data.concat().as_slice()), (0, &b"abcdefghiij"[..]));
+        assert_eq!(s.take_next(11), None);
     }
 }

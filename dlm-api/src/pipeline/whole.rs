@@ -46,6 +46,7 @@ impl WholeHashes {
     /// Starts to compute these digests of an entry, unless that is being done already.
     pub(crate) fn want(&self, entry: EntryId, wanted: Vec<Digest>, version: u64) {
         let mut all = lock(&self.0);
+        // Asked again at the end; what was started is not started again.
         let same = all.get(&entry).is_some_and(|hash| lock(hash).wanted == wanted);
         if same || wanted.is_empty() {
             return;
@@ -69,11 +70,12 @@ impl WholeHashes {
         }
     }
 
-    /// Takes bytes on their way to a sink that takes them in order.
+    /// Takes bytes on their way to a sink that takes them in order. A digest that was learned after the first bytes had passed
+    /// can't be checked.
     pub(crate) fn update_in_order(&self, entry: EntryId, offset: u64, data: &[Bytes]) {
-        if let Some(hash) = self.of(entry) {
-            let mut hash = lock(&hash);
-            debug_assert_eq!(hash.frontier, offset);
+        let Some(hash) = self.of(entry) else { return };
+        let mut hash = lock(&hash);
+        if hash.frontier == offset {
             data.iter().for_each(|chunk| hash.update(chunk));
         }
     }
@@ -117,15 +119,19 @@ impl WholeHashes {
         Ok(())
     }
 
-    /// Of an entry that was hashed to its end, the digests that it doesn't have. Hashing starts again after that.
-    pub(crate) fn finish(&self, entry: EntryId) -> Vec<Digest> {
+    /// The digests of an entry of `len` bytes, and whether it has them; none if it wasn't hashed to its end. Hashing starts
+    /// again after that.
+    pub(crate) fn finish(&self, entry: EntryId, len: u64) -> Vec<(Digest, bool)> {
         let Some(hash) = self.of(entry) else { return Vec::new() };
         let mut hash = lock(&hash);
+        if hash.frontier != len {
+            return Vec::new();
+        }
         let hashers = std::mem::take(&mut hash.hashers);
-        let wrong = hash.wanted.iter().zip(hashers);
-        let wrong = wrong.filter_map(|(digest, hasher)| (!digest.matches(hasher)).then(|| digest.clone())).collect();
+        let outcomes = hash.wanted.iter().zip(hashers);
+        let outcomes = outcomes.map(|(digest, hasher)| (digest.clone(), digest.matches(hasher))).collect();
         let version = hash.version;
         hash.restart(version);
-        wrong
+        outcomes
     }
 }

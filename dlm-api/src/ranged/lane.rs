@@ -87,6 +87,11 @@ impl Slot {
         lock(&self.meter).rate(now)
     }
 
+    /// The rate of a body that is over now.
+    pub(super) fn total_rate(&self, now: Instant) -> Option<u64> {
+        lock(&self.meter).total_rate(now)
+    }
+
     /// A new body begins.
     pub(super) fn restart(&self) {
         *lock(&self.meter) = Meter::new(now());

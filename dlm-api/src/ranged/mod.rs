@@ -5,6 +5,7 @@ mod ramp;
 mod source;
 mod worker;
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,7 +75,6 @@ impl RangedConfig {
 
 /// A source of one entry over a [`RangeSource`]: connections claim spans, ask for them and write what comes, as many of them
 /// as make the download faster.
-#[derive(Debug)]
 pub struct Ranged<R> {
     source: Arc<R>,
     config: RangedConfig,
@@ -91,6 +91,13 @@ impl<R: RangeSource> Ranged<R> {
     pub fn with_config(mut self, config: RangedConfig) -> Self {
         self.config = config;
         self
+    }
+}
+
+/// Its locator: a source that is given to a download by itself is called so in events and reports.
+impl<R: RangeSource> Debug for Ranged<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self.source.locator(), f)
     }
 }
 

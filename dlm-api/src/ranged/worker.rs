@@ -127,7 +127,7 @@ impl<R: RangeSource> Worker<R> {
             };
             let before = self.useful;
             let result = self.fetch(&mut lease, &span).await;
-            self.rate = self.seat.slot.rate(now()).filter(|rate| *rate > 0).or(self.rate);
+            self.rate = self.seat.slot.total_rate(now()).filter(|rate| *rate > 0).or(self.rate);
             let error = match result {
                 Ok(Served::Body) if self.useful > before => continue,
                 Ok(Served::Body) => {

@@ -1,5 +1,6 @@
 //! The default scheduler.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::{Ask, Pick, Scheduler, Want};
@@ -12,8 +13,10 @@ const MIN_STEAL: u64 = 256 << 10;
 /// A lease that will be done sooner than this is left alone: taking its tail costs a connection.
 const MIN_STEAL_TIME: Duration = Duration::from_secs(1);
 
-/// A lease this old that has no rate has brought nothing at all.
+/// A lease this old that has no rate has brought nothing at all, and loses all it has. Each time this happens it takes twice
+/// as long, up to 64 seconds.
 const SILENT: Duration = Duration::from_secs(2);
+const MAX_SILENCES: u32 = 5;
 
 /// How many bytes may be staged in memory for hedges, in all. At the end of a download no more than a few pieces are open.
 const HEDGE_BUDGET: u64 = 16 << 20;
@@ -24,7 +27,10 @@ const HEDGE_FACTOR: f64 = 2.0;
 /// Gives out what is free from the front, steals the tail of the lease that would end last, and at the end races the
 /// slowest pieces. Whoever reads, or a sequential sink, is served first.
 #[derive(Clone, Default, Debug)]
-pub struct Balanced(());
+pub struct Balanced {
+    /// How often a silent lease was stolen, up to [`MAX_SILENCES`].
+    silences: u32,
+}
 
 impl Balanced {
     /// The default scheduler.
@@ -39,7 +45,7 @@ impl Scheduler for Balanced {
             Want::Exactly(spans) if spans.iter().all(|span| view.is_free(span)) => Pick::Take(spans.clone()),
             Want::Exactly(_) => Pick::Wait,
             Want::Any { max } => take(view, ask, *max)
-                .or_else(|| steal(view, ask, now))
+                .or_else(|| self.steal(view, ask, now))
                 .or_else(|| hedge(view, ask, now))
                 .unwrap_or(Pick::Wait),
         }
@@ -61,6 +67,9 @@ fn take(view: &View<'_>, ask: &Ask, max: u64) -> Option<Pick> {
         let start = if entry == from.0 { from.1 } else { 0 };
         let first = |at| first_good(view, ask, entry, at, picky);
         let run = first(start).or_else(|| if start > 0 { first(0) } else { None })?;
+        if view.window().is_some_and(|w| w.entry == entry && !w.range.contains(&run.start)) {
+            return None;
+        }
         let end = run.start.saturating_add(max).min(run.end);
         let end = if picky { end_of_good(view, ask, entry, run.start, end) } else { end };
         Some(Span::new(entry, run.start..end))
@@ -74,7 +83,7 @@ fn take(view: &View<'_>, ask: &Ask, max: u64) -> Option<Pick> {
 }
 
 /// The first free run at or after `at` whose first piece has not failed with the source that asks.
-fn first_good(view: &View<'_>, ask: &Ask, entry: EntryId, mut at: u64, picky: bool) -> Option<std::ops::Range<u64>> {
+fn first_good(view: &View<'_>, ask: &Ask, entry: EntryId, mut at: u64, picky: bool) -> Option<Range<u64>> {
     loop {
         let run = view.free_from(entry, at)?;
         if !picky || !view.has_failed(ask.source, entry, run.start) {
@@ -97,48 +106,77 @@ fn end_of_good(view: &View<'_>, ask: &Ask, entry: EntryId, start: u64, end: u64)
 }
 
 /// How long a lease needs for what is left of it.
-fn time_left(lease: &LeaseView, fallback: Option<u64>, now: Instant) -> Duration {
-    let silent = now.saturating_duration_since(lease.since) > SILENT;
-    let rate = lease.rate.or(if silent { Some(0) } else { fallback }).unwrap_or(0);
+fn time_left(lease: &LeaseView, fallback: Option<u64>, is_silent: bool) -> Duration {
+    let rate = rate_of(lease).or(fallback).filter(|_| !is_silent).unwrap_or(0);
     if rate == 0 {
         return Duration::MAX;
     }
     Duration::try_from_secs_f64(lease.tail.len() as f64 / rate as f64).unwrap_or(Duration::MAX)
 }
 
-fn steal(view: &View<'_>, ask: &Ask, now: Instant) -> Option<Pick> {
-    let may = |l: &LeaseView| {
-        !l.hedge
-            && l.tail.len() >= 2 * MIN_STEAL
-            && view.len(l.tail.entry).is_some()
-            && ask.entry.is_none_or(|entry| entry == l.tail.entry)
-            && (view.live_sources() < 2 || !view.has_failed(ask.source, l.tail.entry, l.tail.range.end - 1))
-    };
-    let victim = view.leases().filter(may).max_by_key(|l| time_left(l, ask.rate, now))?;
-    if time_left(&victim, ask.rate, now) <= MIN_STEAL_TIME {
-        return None;
+/// Whether a lease brings nothing, and is not so new that it just waits for its first byte.
+fn is_silent(lease: &LeaseView, patience: Duration, now: Instant) -> bool {
+    rate_of(lease).is_none() && now.saturating_duration_since(lease.since) > patience
+}
+
+/// A rate of nothing is none: its first byte may be on its way.
+fn rate_of(lease: &LeaseView) -> Option<u64> {
+    lease.rate.filter(|rate| *rate > 0)
+}
+
+impl Balanced {
+    fn steal(&mut self, view: &View<'_>, ask: &Ask, now: Instant) -> Option<Pick> {
+        let patience = SILENT * (1 << self.silences);
+        let may = |l: LeaseView| {
+            let is_silent = is_silent(&l, patience, now);
+            let range = stealable(view, &l)?;
+            let least = if is_silent { 1 } else { 2 * MIN_STEAL };
+            let fits = !l.hedge
+                && range.end.saturating_sub(range.start) >= least
+                && view.len(l.tail.entry).is_some()
+                && ask.entry.is_none_or(|entry| entry == l.tail.entry)
+                && (view.live_sources() < 2 || !view.has_failed(ask.source, l.tail.entry, l.tail.range.end - 1));
+            fits.then(|| (time_left(&l, ask.rate, is_silent), range, is_silent, l))
+        };
+        let (left, range, is_silent, victim) = view.leases().filter_map(may).max_by_key(|(left, ..)| *left)?;
+        if left <= MIN_STEAL_TIME {
+            return None;
+        }
+        let mut at = range.start;
+        if is_silent {
+            // Who is slow to begin would lose its lease again and again if this didn't take longer each time.
+            self.silences = (self.silences + 1).min(MAX_SILENCES);
+        } else {
+            // Both would be done at the same time.
+            let share = match (rate_of(&victim), ask.rate) {
+                (Some(own), Some(other)) => own as f64 / (own + other) as f64,
+                _ => 0.5,
+            };
+            let own = ((range.end - range.start) as f64 * share) as u64;
+            at += own.min(range.end - range.start - MIN_STEAL);
+            if let Some((entry, focus)) = view.focus()
+                && entry == victim.tail.entry
+                && (range.start + MIN_STEAL..range.end).contains(&focus)
+            {
+                at = focus;
+            }
+        }
+        Some(Pick::Steal { lease: victim.id, at })
     }
-    let tail = victim.tail.range.clone();
-    let mut end = tail.end;
-    if let Some(window) = view.window().filter(|w| w.entry == victim.tail.entry) {
+}
+
+/// What of a lease's tail can be stolen: whole pieces, in the window.
+fn stealable(view: &View<'_>, lease: &LeaseView) -> Option<Range<u64>> {
+    let Span { entry, range: Range { mut start, mut end } } = lease.tail.clone();
+    if let Some(piece) = view.piece_range_at(entry, start)
+        && piece.start < start
+    {
+        start = piece.end;
+    }
+    if let Some(window) = view.window().filter(|w| w.entry == entry) {
         end = end.min(window.range.end);
     }
-    let stealable = end.checked_sub(tail.start)?.checked_sub(MIN_STEAL)?;
-    // Both would be done at the same time.
-    let share = match (victim.rate, ask.rate) {
-        (Some(own), Some(other)) if own + other > 0 => own as f64 / (own + other) as f64,
-        (None, _) if now.saturating_duration_since(victim.since) > SILENT => 0.0,
-        (Some(0), _) => 0.0,
-        _ => 0.5,
-    };
-    let mut at = tail.start + (((end - tail.start) as f64 * share) as u64).min(stealable);
-    if let Some((entry, focus)) = view.focus()
-        && entry == victim.tail.entry
-        && (tail.start + MIN_STEAL..end).contains(&focus)
-    {
-        at = focus;
-    }
-    Some(Pick::Steal { lease: victim.id, at })
+    (start < end).then_some(start..end)
 }
 
 fn hedge(view: &View<'_>, ask: &Ask, now: Instant) -> Option<Pick> {
@@ -153,11 +191,14 @@ fn hedge(view: &View<'_>, ask: &Ask, now: Instant) -> Option<Pick> {
             && !view.has_failed(ask.source, l.tail.entry, at)
             && !hedges.iter().any(|h| h.tail.entry == l.tail.entry && h.tail.range.contains(&at))
     };
+    let left = |l: &LeaseView, fallback| time_left(l, fallback, is_silent(l, SILENT, now));
     let of_piece = |l: LeaseView| Some((view.piece_at(l.tail.entry, l.tail.range.start)?, l));
-    let (piece, lease) =
-        view.leases().filter(may).filter_map(of_piece).max_by_key(|(_, l)| time_left(l, ask.rate, now))?;
+    let (piece, lease) = view.leases().filter(may).filter_map(of_piece).max_by_key(|(_, l)| left(l, ask.rate))?;
     let len: u64 = piece.iter().map(Span::len).sum();
     let ours = Duration::from_secs_f64(len as f64 / rate as f64);
-    let worth = time_left(&lease, None, now) > ours.mul_f64(HEDGE_FACTOR).max(MIN_STEAL_TIME);
+    let worth = left(&lease, ask.rate) > ours.mul_f64(HEDGE_FACTOR).max(MIN_STEAL_TIME);
     (worth && staged + len <= HEDGE_BUDGET).then(|| Pick::Hedge(piece.to_vec()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,10 +16,11 @@ use rustix::fs::{FileType, OFlags};
 
 use self::part::{Opened, Part, read_at};
 use crate::error::{Error, ErrorKind, Result};
-use crate::folder::{Folder, blocking, failed, lock, stamp_of};
+use crate::folder::{Folder, blocking, failed, stamp_of};
 use crate::path::EntryPath;
 use crate::sink::{Entry, Prepared, Sink, SinkInfo, Stamp};
 use crate::span::{EntryId, OPEN_END, Span};
+use crate::sync::lock;
 
 /// The most bytes that one read gives: as large as the pieces of large swarms are.
 const MAX_READ: u64 = 16 << 20;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sink::{Entry, Prepared, Sink, SinkInfo};
 use crate::span::{EntryId, Span};
+use crate::sync::lock;
 
 /// Entries kept in memory, up to a size.
 #[derive(Clone, Debug)]
@@ -45,7 +46,7 @@ impl MemorySink {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<EntryId, Content>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.entries)
     }
 
     fn too_large(&self, bytes: u64) -> Error {

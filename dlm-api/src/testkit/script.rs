@@ -1,6 +1,7 @@
 //! [`Script`]: a range source that does what a test tells it.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -49,10 +50,9 @@ pub enum Act {
 }
 
 /// A range source over bytes in memory. Each request is served as the next [`Act`] says; when there are none, well.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Script(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     locator: Locator,
     content: Mutex<(Bytes, u32)>,
@@ -238,5 +238,11 @@ impl RangeSource for Script {
 
     fn origin(&self) -> String {
         self.0.locator.url().origin().ascii_serialization()
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.locator)
     }
 }

@@ -13,9 +13,10 @@ use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result, Scope};
-use crate::folder::{Folder, PUBLIC, failed, lock, stamp_of};
+use crate::folder::{Folder, PUBLIC, failed, stamp_of};
 use crate::path::{EntryPath, PART};
 use crate::sink::Stamp;
+use crate::sync::lock;
 
 /// The most slices in one system call. The kernel takes 1024; a merged write has far fewer, and these are on the stack.
 const MAX_SLICES: usize = 64;

@@ -1,0 +1,170 @@
+//! Bytes in doubt and bytes on stable storage: what is taken back, started again, restored and recorded.
+
+use std::ops::Range;
+
+use super::entry::EntryState;
+use super::pieces::PieceId;
+use super::voices::Voice;
+use super::{Ledger, OPEN};
+use crate::runs::RangeSet;
+use crate::span::{EntryId, SourceId, Span};
+
+impl Ledger {
+    /// What a recheck came to.
+    pub fn rechecked(&mut self, id: PieceId, good: bool) {
+        if !self.pieces.is_current(id) {
+            return;
+        }
+        for span in self.pieces.get(id).spans.clone() {
+            let entry = &mut self.entries[span.entry.index()];
+            if good && entry.sealed.contains(&span.range) {
+                entry.verified.insert(span.range.clone());
+            } else if !good {
+                entry.unseal(span.range.clone());
+            }
+        }
+    }
+
+    /// What this source said is forgotten, and what it delivered without a digest, or with a digest of its own, goes into
+    /// quarantine.
+    pub fn disown(&mut self, source: SourceId) {
+        self.withdraw_facts(Voice::Source(source));
+        for i in 0..self.entries.len() {
+            let entry = &self.entries[i];
+            let own = entry.by.iter().filter(|(_, by)| *by == source);
+            let unproven: Vec<Range<u64>> =
+                own.flat_map(|(run, _)| entry.verified.gaps(run).collect::<Vec<_>>()).collect();
+            unproven.into_iter().for_each(|run| {
+                self.take_back(EntryId::new(i as u32), run);
+            });
+        }
+    }
+
+    /// Of an entry whose digest is wrong, everything that this source did not deliver goes into quarantine. Says how many bytes.
+    pub fn keep_only(&mut self, entry: EntryId, source: SourceId) -> u64 {
+        let others = self.entries[entry.index()].by.iter().filter(|(_, by)| *by != source);
+        let others: Vec<Range<u64>> = others.map(|(run, _)| run).collect();
+        others.into_iter().map(|run| self.take_back(entry, run)).sum()
+    }
+
+    /// Whether anything is in quarantine.
+    pub fn has_quarantine(&self) -> bool {
+        self.entries.iter().any(|e| !e.quarantine.is_empty())
+    }
+
+    /// No record claims what is in quarantine any more: it is free.
+    pub fn end_quarantine(&mut self) {
+        for i in 0..self.entries.len() {
+            let ranges: Vec<_> = std::mem::take(&mut self.entries[i].quarantine).ranges().collect();
+            ranges.into_iter().for_each(|range| self.give_back(EntryId::new(i as u32), range));
+        }
+    }
+
+    /// An entry is about to start again: its leases end, and nothing is given out.
+    pub fn block(&mut self, entry: EntryId) {
+        let len = OPEN;
+        self.entries[entry.index()].blocked = true;
+        self.leases.values_mut().for_each(|lease| lease.carve(entry, &len));
+    }
+
+    /// The sink has forgotten the entry: everything is free, but for what is still being written.
+    pub fn restart(&mut self, entry: EntryId, solo: bool) {
+        // The rest of a piece that it shares with other entries is fetched again with it.
+        self.take_back(entry, OPEN);
+        let state = &mut self.entries[entry.index()];
+        state.restart();
+        state.blocked = false;
+        state.solo |= solo;
+        for (_, span) in self.writing.iter().filter(|(_, span)| span.entry == entry) {
+            state.free.remove(span.range.clone());
+        }
+        self.apply_len(entry);
+        self.touch(entry);
+    }
+
+    /// What an earlier run left counts.
+    pub fn restore(&mut self, entry: EntryId, durable: &RangeSet, verified: &RangeSet, by: SourceId) {
+        let identities = self.identities(entry);
+        let state = &mut self.entries[entry.index()];
+        state.streams.add(&identities);
+        let end = state.end();
+        for range in durable.ranges().map(|r| r.start..r.end.min(end)).filter(|r| !r.is_empty()) {
+            state.free.remove(range.clone());
+            state.sealed.insert(range.clone());
+            state.durable.insert(range.clone());
+            state.by.set(range.clone(), by);
+            verified.within(range).for_each(|(run, ())| state.verified.insert(run));
+        }
+        self.touch(entry);
+        let restored: Vec<Range<u64>> = self.entries[entry.index()].sealed.ranges().collect();
+        for run in restored {
+            self.settle_pieces(&Span::new(entry, run));
+        }
+    }
+
+    /// Pieces that are sealed without having been checked: whole ones are to be checked, the others are taken back.
+    fn settle_pieces(&mut self, span: &Span) {
+        for id in self.pieces_within(span) {
+            let spans = self.pieces.get(id).spans.clone();
+            let all = |set: fn(&EntryState) -> &RangeSet| {
+                spans.iter().all(|s| set(&self.entries[s.entry.index()]).contains(&s.range))
+            };
+            if !all(|entry| &entry.sealed) {
+                self.take_back(spans[0].entry, spans[0].range.clone());
+            } else if !all(|entry| &entry.verified) {
+                self.recheck.push(id);
+            }
+        }
+    }
+
+    /// Everything sealed that no record has: what the next checkpoint has to sync.
+    pub fn dirty(&self) -> Vec<(EntryId, RangeSet)> {
+        let dirty = |(i, e): (usize, &EntryState)| (EntryId::new(i as u32), e.dirty.clone());
+        self.entries.iter().enumerate().filter(|(_, e)| !e.dirty.is_empty()).map(dirty).collect()
+    }
+
+    /// These bytes are on stable storage and recorded. Bytes that were taken back since are left out.
+    pub fn set_durable(&mut self, entry: EntryId, ranges: &RangeSet) {
+        let state = &mut self.entries[entry.index()];
+        let still: Vec<Range<u64>> =
+            ranges.ranges().flat_map(|r| state.sealed.within(r).map(|(run, ())| run).collect::<Vec<_>>()).collect();
+        for run in still {
+            state.dirty.remove(run.clone());
+            state.durable.insert(run);
+        }
+    }
+
+    /// A sync failed: what no record has may be gone, and is fetched again.
+    pub fn lose_dirty(&mut self, entry: EntryId) {
+        let dirty: Vec<_> = self.entries[entry.index()].dirty.ranges().collect();
+        dirty.into_iter().for_each(|run| {
+            self.take_back(entry, run);
+        });
+    }
+
+    /// What was sealed since the last call.
+    pub fn take_unlogged(&mut self) -> Vec<Span> {
+        let mut spans = Vec::new();
+        for (i, entry) in self.entries.iter_mut().enumerate() {
+            let ranges = std::mem::take(&mut entry.unlogged);
+            spans.extend(ranges.ranges().map(|range| Span::new(EntryId::new(i as u32), range)));
+        }
+        spans
+    }
+
+    /// The log of what was written is empty: what no record has belongs in it again.
+    pub fn log_again(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.unlogged = entry.dirty.clone());
+    }
+
+    /// Takes back what is sealed of `range`, and with it the rest of the pieces there: a part of a piece can't be fetched
+    /// alone, as it couldn't be checked. Says how many bytes.
+    pub fn take_back(&mut self, entry: EntryId, range: Range<u64>) -> u64 {
+        let span = Span::new(entry, range);
+        let inside = |s: &Span| s.entry == entry && span.range.start <= s.range.start && s.range.end <= span.range.end;
+        let rest: Vec<Span> = (self.pieces.overlapping(&span).map(|id| &self.pieces.get(id).spans))
+            .flat_map(|spans| spans.iter().filter(|s| !inside(s)).cloned())
+            .collect();
+        [span].into_iter().chain(rest).map(|s| self.entries[s.entry.index()].unseal(s.range)).sum()
+    }
+}
