@@ -42,24 +42,22 @@ pub(crate) struct Seams {
 }
 
 impl Seams {
-    /// Compares a chunk, about to be written, with the overlaps that wait for it. Says whose overlap it contradicts; that one
-    /// is gone then, so that it is judged once, and whoever is believed can go on.
+    /// Compares a chunk, about to be written, with the overlaps that wait for it. Says whose overlap it contradicts. The overlap
+    /// stays: who writes there in place of a source that is not believed is compared with it, too.
     pub(crate) fn check(&self, entry: EntryId, offset: u64, chunk: &[u8]) -> Option<SourceId> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
         let end = offset + chunk.len() as u64;
-        let mut waiting = lock(&self.waiting);
-        let differs = |w: &Witness| {
+        let waiting = lock(&self.waiting);
+        let differs = |w: &&Witness| {
             let (from, to) = (w.offset.max(offset), w.end().min(end));
             from < to
                 && w.entry == entry
                 && chunk[(from - offset) as usize..(to - offset) as usize]
                     != w.bytes[(from - w.offset) as usize..(to - w.offset) as usize]
         };
-        let contradicted = waiting.iter().position(differs).map(|i| waiting.swap_remove(i).source);
-        self.count.store(waiting.len(), Ordering::Release);
-        contradicted
+        waiting.iter().find(differs).map(|w| w.source)
     }
 
     fn keep(&self, witness: Witness) {
@@ -101,7 +99,7 @@ impl Shared {
         let span = Span::new(witness.entry, witness.offset..witness.end());
         let all_there = self.ledger(|l| l.sealed(span.entry).contains(&span.range));
         if all_there {
-            return self.compare(&witness).await;
+            return self.compare(witness).await;
         }
         self.seams.keep(witness);
         Ok(())
@@ -124,7 +122,7 @@ impl Shared {
         Ok(())
     }
 
-    async fn compare(&self, witness: &Witness) -> Result<()> {
+    async fn compare(&self, witness: Witness) -> Result<()> {
         let span = Span::new(witness.entry, witness.offset..witness.end());
         let there = match self.read(&span).await {
             // Passed on already, and compared when it was.
@@ -137,12 +135,23 @@ impl Shared {
             let at = span.range.start + differs as u64;
             l.sealed(span.entry).contains(&span.range).then(|| l.delivered_by(span.entry, at)).flatten()
         });
-        by.map_or(Ok(()), |other| Err(self.disagreement(witness.source, other, &span)))
+        let Some(other) = by else { return Ok(()) };
+        let (accused, error) = self.judge(witness.source, other, &span);
+        if accused != witness.source {
+            // Whoever writes there next is compared with it, too.
+            self.seams.keep(witness);
+        }
+        Err(error)
     }
 
     /// Two responses brought different bytes for the same place. One source that contradicts itself has changed, or makes up what it
     /// sends; of two sources, the one that gave less is not believed.
     pub(crate) fn disagreement(&self, source: SourceId, other: SourceId, span: &Span) -> Error {
+        self.judge(source, other, span).1
+    }
+
+    /// Who is not believed any more, and the error of `source`.
+    fn judge(&self, source: SourceId, other: SourceId, span: &Span) -> (SourceId, Error) {
         let error = |who: &str| {
             Error::new(ErrorKind::Changed, "two responses have different bytes at the same place")
                 .with("offset", span.range.start)
@@ -166,13 +175,13 @@ impl Shared {
             (source, error(&names[1]))
         });
         self.seams.forget_source(accused);
-        error
+        (accused, error)
     }
 
     /// Compares every overlap whose bytes are there by now.
     pub(crate) async fn check_seams(&self) -> Result<()> {
         for witness in self.seams.take_ready(self) {
-            self.compare(&witness).await?;
+            self.compare(witness).await?;
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Every fault, met at the first request, at later ones beside one that delivers, and by a download that is resumed; each with
 //! a checksum and without.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use dlm_api::Verification;
 use dlm_fault_server::{Fault, FaultServer, File, Framing, Gate};
@@ -104,7 +104,9 @@ enum Validators {
 }
 
 fn file(validators: Validators) -> File {
-    let file = File::new(7, LEN);
+    // Made once: that takes longer than to download it.
+    static FILE: LazyLock<File> = LazyLock::new(|| File::new(7, LEN));
+    let file = FILE.anew();
     match validators {
         Validators::Strong => file,
         Validators::Weak => file.with_etag(Some("W/\"7\"")).with_modified(None),

@@ -134,6 +134,12 @@ impl File {
         self
     }
 
+    /// The same file, with its requests counted from 0 again.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self { asked: Arc::default(), ..self.clone() }
+    }
+
     /// The content, as long as it has not changed.
     pub fn content(&self) -> Bytes {
         self.content.clone()

@@ -484,7 +484,8 @@ fn responses_are_of_one_content_if_all_have_the_same_strong_validator() {
     assert_eq!(told(&[&one, &one]), (true, Strength::Strong));
     assert_eq!(told(&[&one, &[]]), (false, Strength::Weak), "the second does not say");
     assert_eq!(told(&[&one, &other, &one]), (false, Strength::Weak));
-    assert_eq!(told(&[&[weak.clone()], &[weak]]), (false, Strength::Weak), "equal, but that promises little");
+    let alike = [weak];
+    assert_eq!(told(&[&alike, &alike]), (false, Strength::Weak), "equal, but that promises little");
     let mut ledger = ledger(&[Some(10)]);
     ledger.count_stream(FIRST, &one);
     ledger.doubt_end(FIRST);
