@@ -118,6 +118,14 @@ impl Transfer {
         self.shared.ledger(|ledger| ledger.grown_to_pieces(spans))
     }
 
+    /// What of these spans is not sealed: another division of the same bytes into pieces can have sealed a part of them.
+    pub fn missing_of(&self, spans: &[Span]) -> Vec<Span> {
+        self.shared.ledger(|ledger| {
+            let gaps = |span: &Span| ledger.sealed(span.entry).gaps(span.range.clone()).collect::<Vec<_>>();
+            spans.iter().flat_map(|s| gaps(s).into_iter().map(|gap| Span::new(s.entry, gap))).collect()
+        })
+    }
+
     /// How many sources this download has that are in use.
     pub fn live_sources(&self) -> usize {
         self.shared.ledger(|ledger| ledger.live_sources())

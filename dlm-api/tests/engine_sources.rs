@@ -9,7 +9,7 @@ use dlm_api::testkit::{Act, Dag, Peer, Script, Swarm, client_here, content};
 use dlm_api::{OnExists, Ranged, Report, Verification};
 
 const PIECE: usize = 64 * KIB;
-const SEEDS: u64 = 30;
+const SEEDS: u64 = 24;
 
 /// A swarm of the usual kind: an honest seed that is slow, some with a part, one that leaves, one that lies.
 fn swarm(seed: u64, files: &[(&str, bytes::Bytes)]) -> Swarm {

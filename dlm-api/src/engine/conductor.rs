@@ -249,7 +249,7 @@ impl Conductor {
     /// A download of one file: what an earlier run left of it, or a finished file that is to be left as it is.
     async fn take_over(&mut self, plan: &mut Plan) -> Result<Option<Report>> {
         if plan.path.is_none() && plan.resume {
-            plan.path = self.keeper.find().await;
+            plan.path = self.keeper.find().await?;
         }
         let entry = self.shared.ledger(|ledger| {
             let entry = ledger.add_unnamed();
@@ -306,6 +306,10 @@ impl Conductor {
 
     fn listed(&mut self, listed: Option<Result<Listed>>, more: BoxStream<'static, Result<Listed>>) -> Result<()> {
         let Some(listed) = listed.transpose()? else {
+            // Another listing may still bring more.
+            if self.has_listings() {
+                return Ok(());
+            }
             return self.shared.ledger(|ledger| ledger.learn(Voice::User, Fact::LayoutComplete));
         };
         let Listed { path, len, source } = listed;
@@ -363,6 +367,9 @@ impl Conductor {
                 ledger.disown(runner.id);
             }
         });
+        if matches!(kind, ErrorKind::Changed | ErrorKind::Corrupt) {
+            self.shared.seams.forget_source(runner.id);
+        }
         runner.state = RunnerState::Benched(error);
         self.shared.notify();
     }
@@ -493,9 +500,9 @@ fn spawn_chores(shared: &Arc<Shared>, keeper: &Arc<Keeper>) -> Task<Error> {
             time::sleep(TICK).await;
             shared.whole.catch_up_all(&shared).await?;
             match shared.check_seams().await {
-                // Who is accused of it is dealt with in the next turn.
+                // Whoever is to blame is accused, and that is dealt with elsewhere.
                 Err(error) if error.kind() == ErrorKind::Changed => shared.notify(),
-                result => result?,
+                checked => checked?,
             }
         }
     };

@@ -206,6 +206,8 @@ impl Conductor {
         self.want_digests();
         let count = self.shared.ledger(|ledger| ledger.entry_count());
         for entry in (0..count as u32).map(EntryId::new) {
+            // What was sealed just before its source ended was not passed on.
+            self.shared.drain(entry).await?;
             self.shared.whole.catch_up(&self.shared, entry).await?;
             let len = self.shared.ledger(|ledger| ledger.len(entry)).unwrap_or(0);
             let outcomes = self.shared.whole.finish(entry, len);
@@ -280,11 +282,10 @@ impl Conductor {
                 && share(source) < len
                 && repair.refetched + (len - share(source)) <= REPAIR_BUDGET * len
         };
-        // Those who disagreed with the others may be the ones who are right.
-        let is_candidate = |r: &&Runner| (r.is_usable() || r.has_disagreed()) && may(r.id);
-        let mut candidates: Vec<SourceId> = self.runners.iter().filter(is_candidate).map(|r| r.id).collect();
-        candidates.sort_by_key(|id| std::cmp::Reverse(share(*id)));
-        let Some(&source) = candidates.first() else { return Ok(false) };
+        // Whoever disagreed with what the others said, and was benched for it, may have been right: asked last.
+        let candidates = self.runners.iter().filter(|r| (r.is_usable() || r.has_disagreed()) && may(r.id));
+        let first = candidates.min_by_key(|r| (!r.is_usable(), std::cmp::Reverse(share(r.id))));
+        let Some((source, disagreed)) = first.map(|r| (r.id, !r.is_usable())) else { return Ok(false) };
         self.halt().await;
         self.shared.seams.forget(entry);
         for runner in self.runners.iter_mut().filter(|r| r.id == source) {
@@ -293,6 +294,11 @@ impl Conductor {
         self.repair.tried.push(source);
         let others = shares.iter().map(|(s, _)| *s).filter(|s| *s != source);
         self.repair.suspects = others.collect();
+        if disagreed {
+            self.repair.refetched += len;
+            self.begin_again_with(source, entry).await?;
+            return Ok(true);
+        }
         self.repair.refetched += self.shared.ledger(|ledger| {
             ledger.unbench(source);
             ledger.set_exclusive(Some(source));
@@ -302,6 +308,20 @@ impl Conductor {
         self.warn(format!("the checksum is wrong; fetching again from {name} what others delivered"));
         self.rouse();
         Ok(true)
+    }
+
+    /// The bytes of the others are wrong, so what they say of the content counts no more: one that disagreed brings all.
+    async fn begin_again_with(&mut self, source: SourceId, entry: EntryId) -> Result<()> {
+        self.shared.ledger(|ledger| {
+            ledger.withdraw_facts(Voice::Record);
+            self.runners.iter().for_each(|r| ledger.withdraw_facts(Voice::Source(r.id)));
+            ledger.unbench(source);
+            ledger.set_exclusive(Some(source));
+        });
+        if let Some(runner) = self.runners.iter_mut().find(|r| r.id == source) {
+            runner.state = RunnerState::Idle;
+        }
+        self.restart(&[entry], "the checksum is wrong, and a source that was not believed has another content").await
     }
 
     /// The digest is right now: whose bytes had to be replaced is told.

@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fact::Fact;
 use crate::ledger::Voice;
 use crate::path::EntryPath;
-use crate::pipeline::{Ready, Shared, now};
+use crate::pipeline::{READ_BACK, Ready, Shared, now};
 use crate::runs::RangeSet;
 use crate::sink::Stamp;
 use crate::span::{EntryId, SourceId, Span};
@@ -68,21 +68,22 @@ impl Keeper {
     }
 
     /// The path under which an earlier run began this download, if there is one.
-    pub(super) async fn find(&self) -> Option<EntryPath> {
-        let folder = match &self.kept {
-            Kept::Folder(folder) => folder,
+    pub(super) async fn find(&self) -> Result<Option<EntryPath>> {
+        match &self.kept {
+            Kept::Folder(folder) => {
+                for source in &self.sources {
+                    if let Ok(Some(path)) = FileCheckpoint::find(folder, &source.key).await {
+                        return Ok(Some(path));
+                    }
+                }
+                Ok(None)
+            }
             Kept::Store(Some(store)) => {
-                let record = store.load().await.ok()?.record?;
-                return record.entries.into_iter().next().map(|entry| entry.path);
+                let record = self.read(store.as_ref()).await?.and_then(|loaded| loaded.record);
+                Ok(record.and_then(|record| record.entries.into_iter().next()).map(|entry| entry.path))
             }
-            Kept::Store(None) => return None,
-        };
-        for source in &self.sources {
-            if let Ok(Some(path)) = FileCheckpoint::find(folder, &source.key).await {
-                return Some(path);
-            }
+            Kept::Store(None) => Ok(None),
         }
-        None
     }
 
     /// The length of the file at `path`, if it is the one that an earlier run finished just before it was killed: it has its
@@ -104,7 +105,13 @@ impl Keeper {
 
     /// What an earlier run left. A damaged record is told, and not believed.
     pub(super) async fn load(&self) -> Result<Option<Loaded>> {
-        let Some(store) = self.store().await else { return Ok(None) };
+        match self.store().await {
+            Some(store) => self.read(store.as_ref()).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn read(&self, store: &dyn CheckpointStore) -> Result<Option<Loaded>> {
         match store.load().await {
             Ok(loaded) => Ok(loaded.record.is_some().then_some(loaded)),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -121,8 +128,9 @@ impl Keeper {
         let Some(recorded) = loaded.record.as_ref().and_then(|r| r.entries.get(entry.index())) else { return Ok(0) };
         let believed = loaded.believed(entry, &ready.prepared);
         let mut durable: RangeSet = believed.durable.into_iter().collect();
-        if !believed.written.is_empty() && self.shared.sink.sync(entry).await.is_ok() {
-            believed.written.into_iter().for_each(|range| durable.insert(range));
+        let written: RangeSet = believed.written.into_iter().collect();
+        if !written.is_empty() && self.write_again(entry, &written, &durable).await.is_ok() {
+            written.ranges().for_each(|range| durable.insert(range));
         }
         if durable.is_empty() {
             return Ok(0);
@@ -147,6 +155,20 @@ impl Keeper {
         }
         self.shared.guard_fronts().await?;
         Ok(durable.bytes())
+    }
+
+    /// Makes what the log has durable. It is written again first: if the process died just after a sync had failed, the
+    /// cache holds bytes that it believes to be on the disk, and a sync alone would succeed without them.
+    async fn write_again(&self, entry: EntryId, written: &RangeSet, durable: &RangeSet) -> Result<()> {
+        let sink = &self.shared.sink;
+        for gap in written.ranges().flat_map(|range| durable.gaps(range).collect::<Vec<_>>()) {
+            for start in gap.clone().step_by(READ_BACK as usize) {
+                let span = Span::new(entry, start..gap.end.min(start + READ_BACK));
+                let data = sink.read(&span).await?;
+                sink.write(entry, start, vec![data]).await?;
+            }
+        }
+        sink.sync(entry).await
     }
 
     /// Whether there is enough to be lost.

@@ -183,6 +183,7 @@ impl Pieces {
             });
         }
         self.failed.retain(|id, _| !is_gone(&known[id.0 as usize]));
+        self.found.retain(|id, _| !is_gone(&known[id.0 as usize]));
         gone
     }
 }

@@ -13,7 +13,8 @@ use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::span::{EntryId, SourceId, Span};
 use crate::sync::lock;
 
-/// How many overlaps may wait for their neighbour. There is one for each request that is open; more are not kept.
+/// How many overlaps may wait for their neighbour. There are few more than requests are open, since those whose bytes are there
+/// are compared several times a second; more are not kept.
 const MAX_WAITING: usize = 1024;
 
 /// How many bytes at the front of what is there are fetched again where what comes before them is missing.
@@ -78,17 +79,19 @@ impl Seams {
         ready
     }
 
-    /// A source is not believed any more: what it showed of others' spans counts no more.
-    pub(crate) fn forget_source(&self, source: SourceId) {
-        let mut waiting = lock(&self.waiting);
-        waiting.retain(|w| w.source != source);
-        self.count.store(waiting.len(), Ordering::Release);
-    }
-
     /// An entry starts again: what was seen of it before counts no more.
     pub(crate) fn forget(&self, entry: EntryId) {
+        self.retain(|w| w.entry != entry);
+    }
+
+    /// A source is not believed any more: others must not be measured by what it brought.
+    pub(crate) fn forget_source(&self, source: SourceId) {
+        self.retain(|w| w.source != source);
+    }
+
+    fn retain(&self, keep: impl Fn(&Witness) -> bool) {
         let mut waiting = lock(&self.waiting);
-        waiting.retain(|w| w.entry != entry);
+        waiting.retain(keep);
         self.count.store(waiting.len(), Ordering::Release);
     }
 }
@@ -178,10 +181,14 @@ impl Shared {
         (accused, error)
     }
 
-    /// Compares every overlap whose bytes are there by now.
+    /// Compares every overlap whose bytes are there by now, up to the first that contradicts; the others stay.
     pub(crate) async fn check_seams(&self) -> Result<()> {
-        for witness in self.seams.take_ready(self) {
-            self.compare(witness).await?;
+        let mut ready = self.seams.take_ready(self).into_iter();
+        while let Some(witness) = ready.next() {
+            if let Err(error) = self.compare(witness).await {
+                ready.for_each(|witness| self.seams.keep(witness));
+                return Err(error);
+            }
         }
         Ok(())
     }

@@ -42,12 +42,19 @@ impl Sequencer {
         self.cursor == 0
     }
 
+    /// Takes bytes in place of those that wait there: wrong ones, or those of a lease that ended. What was passed on stays as
+    /// it was.
     pub(crate) fn put(&mut self, mut offset: u64, data: Vec<Bytes>) {
-        for chunk in data {
-            let len = chunk.len() as u64;
-            self.make_room(&(offset..offset + len));
-            self.waiting.insert(offset, chunk);
-            offset += len;
+        for mut chunk in data {
+            let passed_on = self.cursor.saturating_sub(offset).min(chunk.len() as u64);
+            chunk = chunk.slice(passed_on as usize..);
+            offset += passed_on;
+            let end = offset + chunk.len() as u64;
+            if !chunk.is_empty() {
+                self.make_room(&(offset..end));
+                self.waiting.insert(offset, chunk);
+            }
+            offset = end;
         }
     }
 
@@ -129,6 +136,20 @@ impl Sequencer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_again_takes_the_place_of_what_waits() {
+        let mut s = Sequencer::new();
+        s.put(0, vec![Bytes::from_static(b"ab")]);
+        s.put(3, vec![Bytes::from_static(b"XXXX"), Bytes::from_static(b"ij")]);
+        s.put(2, vec![Bytes::from_static(b"cd"), Bytes::from_static(b"ef")]);
+        s.put(6, vec![Bytes::from_static(b"g")]);
+        let (_, data) = s.take_next(9).unwrap();
+        assert_eq!(data.concat(), b"abcdefgij");
+        s.put(7, vec![Bytes::from_static(b"Z"), Bytes::from_static(b"Zj")]);
+        assert_eq!(s.take_next(10), Some((9, vec![Bytes::from_static(b"j")])));
+        assert!(s.waiting.is_empty());
+    }
 
     #[test]
     fn bytes_leave_in_order_and_only_when_sealed() {

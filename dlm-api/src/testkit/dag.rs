@@ -216,7 +216,8 @@ impl Walk {
                 continue;
             }
             let Some(group) = self.group(i) else { continue };
-            match self.transfer.claim(Want::Exactly(vec![group.span.clone()]), None) {
+            let missing = self.transfer.missing_of(std::slice::from_ref(&group.span));
+            match self.transfer.claim(Want::Exactly(missing), None) {
                 Ok(lease) => return Ok((group, lease)),
                 Err(NotNow::Wait) => {}
                 Err(NotNow::Done) => return Err(NotNow::Done),

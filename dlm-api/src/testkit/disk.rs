@@ -178,6 +178,9 @@ impl Sink for SimDisk {
     }
 
     async fn finish(&self, entry: &Entry) -> Result<()> {
+        if lock(&self.0.model).finished(entry.id).is_some() {
+            return Ok(());
+        }
         self.sync(entry.id).await?;
         self.operate(Op::Quick, |model| model.finish(entry)).await
     }

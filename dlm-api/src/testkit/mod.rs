@@ -9,6 +9,7 @@
 //! Everything is decided by a seed. With [`client_here`] and a clock that is held still (`#[tokio::test(start_paused = true)]`)
 //! a test of the whole engine takes no time, and is the same each time.
 
+pub mod conformance;
 mod dag;
 mod disk;
 mod script;

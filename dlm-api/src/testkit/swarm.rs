@@ -170,10 +170,10 @@ impl Inner {
 
     /// Uploads pieces that are there by now. `done` says which were before.
     async fn upload(&self, transfer: &Transfer, layout: &Layout, done: &mut [bool]) -> Result<()> {
-        for piece in 0..done.len() {
+        for (piece, done) in done.iter_mut().enumerate() {
             let range = self.piece_range(piece);
             let spans = layout.spans(&range);
-            if done[piece] || !spans.iter().all(|span| transfer.is_sealed(span)) {
+            if *done || !spans.iter().all(|span| transfer.is_sealed(span)) {
                 continue;
             }
             let mut read = BytesMut::new();
@@ -186,7 +186,7 @@ impl Inner {
                 }
             }
             if read.len() as u64 == range.end - range.start {
-                done[piece] = true;
+                *done = true;
                 self.uploaded.fetch_add(read.len() as u64, Ordering::SeqCst);
                 if read != self.bytes(&range) {
                     lock(&self.bad_uploads).push(piece);

@@ -180,14 +180,12 @@ fn a_wrong_piece_is_free_again_and_remembered() {
 fn a_digest_that_fits_nobody_is_its_authors_fault() {
     let mut ledger = ledger(&[Some(10)]);
     ledger.learn(Voice::Source(C), Fact::Pieces(vec![piece(0..10)])).unwrap();
-    for source in [A, B] {
-        assert!(ledger.take_accused().is_empty());
-        let lease = take(&mut ledger, source, 0..10);
-        let pieces = write(&mut ledger, lease, &span(0..10));
-        ledger.fail_piece(lease, pieces[0]);
-        // That both fail says nothing; that they have the same bytes does.
-        ledger.testify(source, pieces[0], b"what both found");
+    let id = ledger.piece_at(FIRST, 0).unwrap();
+    for (source, found) in [(C, b"good"), (A, b"evil"), (B, b"good"), (A, b"good")] {
+        assert!(ledger.take_accused().is_empty(), "its author, or somebody alone, says nothing");
+        ledger.testify(source, id, found);
     }
+    assert!(ledger.pardon(A) && ledger.pardon(B) && !ledger.pardon(B) && !ledger.pardon(C));
     let accused = ledger.take_accused();
     assert_eq!(accused.iter().map(|(who, e)| (*who, e.kind())).collect::<Vec<_>>(), [(C, ErrorKind::Corrupt)]);
 }
@@ -259,6 +257,20 @@ fn a_hedge_is_of_one_piece_that_somebody_fetches_and_never_in_doubt() {
     assert!(!ledger.take_over(late, id), "sealed");
     ledger.keep_only(FIRST, B);
     assert!(!ledger.take_over(late, id), "a record may claim it");
+    ledger.check();
+}
+
+#[test]
+fn a_hedge_of_a_piece_that_is_divided_otherwise_now_is_worth_nothing() {
+    let mut ledger = ledger(&[Some(100)]);
+    ledger.learn(Voice::Source(C), Fact::Pieces(vec![piece(0..20)])).unwrap();
+    take(&mut ledger, A, 0..20);
+    let hedge = any(&mut ledger, B, Pick::Hedge(vec![span(0..20)])).unwrap().lease;
+    ledger.admit(hedge, FIRST, 0..20, Instant::now());
+    ledger.disown(C);
+    ledger.learn(Voice::User, Fact::Pieces(vec![piece(0..10)])).unwrap();
+    let id = ledger.piece_at(FIRST, 0).unwrap();
+    assert!(!ledger.take_over(hedge, id) && !ledger.fail_piece(hedge, id), "nor is it to blame");
     ledger.check();
 }
 

@@ -46,6 +46,8 @@ struct File {
     /// Whether its name is on stable storage.
     is_linked: bool,
     is_final: bool,
+    /// An earlier run finished it.
+    is_old: bool,
 }
 
 /// A sync on its way: the length and the bytes as they were when it was called.
@@ -101,7 +103,8 @@ impl Model {
         });
         let len = file.cache.len() as u64;
         let existing = if len > 0 { vec![Span::new(entry.id, 0..len)] } else { Vec::new() };
-        Prepared::empty().with_existing(existing).with_stamp(Stamp { device: 1, inode: file.inode })
+        let stamp = Stamp { device: 1, inode: file.inode };
+        Prepared::empty().with_existing(existing).with_stamp(stamp).with_skip(file.is_old)
     }
 
     pub(super) fn write(&mut self, entry: EntryId, offset: u64, data: &[u8]) -> Result<()> {
@@ -177,11 +180,7 @@ impl Model {
     }
 
     pub(super) fn load(&self) -> Loaded {
-        let mut loaded = Loaded::default();
-        loaded.record = self.record.clone();
-        loaded.written = self.log.clone();
-        loaded.is_same_boot = self.is_same_boot;
-        loaded
+        Loaded { record: self.record.clone(), written: self.log.clone(), is_same_boot: self.is_same_boot }
     }
 
     pub(super) fn save(&mut self, record: &Record) -> Result<()> {
@@ -226,6 +225,7 @@ impl Model {
         let mut next = self.clone();
         (next.operations, next.syncs) = (0, 0);
         (next.crash_at, next.fail_sync_at, next.crashed) = (None, None, false);
+        next.files.values_mut().for_each(|file| file.is_old = file.is_final);
         match crash {
             Crash::Kill => {
                 for file in next.files.values_mut() {

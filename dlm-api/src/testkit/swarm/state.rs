@@ -172,7 +172,7 @@ impl State {
         wanted.sort_by_key(|piece| has(*piece));
         for piece in wanted {
             let (pieces, spans) = self.group(piece);
-            let lease = match self.transfer.claim(Want::Exactly(spans), None) {
+            let lease = match self.transfer.claim(Want::Exactly(self.transfer.missing_of(&spans)), None) {
                 Ok(lease) => lease,
                 Err(NotNow::Wait) => continue,
                 Err(NotNow::Done) => return Err(NotNow::Done),
