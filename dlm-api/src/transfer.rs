@@ -225,7 +225,7 @@ impl Transfer {
 
     /// Tells the user something that is no error.
     pub fn warn(&self, warning: impl Into<String>) {
-        self.shared.send(Event::Warning(warning.into()));
+        self.shared.warn(warning.into());
     }
 
     /// Tells the user that this source failed and is asked again.
@@ -235,8 +235,10 @@ impl Transfer {
     }
 
     /// Bytes that are about to be written are compared with these, which the same response brought of somebody else's span.
-    pub(crate) async fn witness(&self, entry: EntryId, offset: u64, bytes: Bytes) -> Result<()> {
-        self.count(bytes.len() as u64, true);
+    pub(crate) async fn witness(&self, entry: EntryId, offset: u64, bytes: Bytes, count: bool) -> Result<()> {
+        if count {
+            self.count(bytes.len() as u64, true);
+        }
         let witness = crate::pipeline::Witness { entry, offset, bytes, source: self.source };
         self.shared.witness(witness).await
     }

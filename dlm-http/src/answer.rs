@@ -191,6 +191,7 @@ pub(crate) fn describe(opened: &mut Opened, headers: &HeaderMap, body_len: Optio
         opened.ranges = Ranges::No;
     }
     if body_len.is_none() && !headers.contains_key(TRANSFER_ENCODING) && opened.end.is_none() {
+        opened.is_delimited = false;
         opened.warnings.push("the server gives no length: if the content were cut off, nobody would notice".to_owned());
     }
     if let Some(coding) = coding(headers) {

@@ -270,6 +270,10 @@ impl fmt::Debug for HttpSource {
 
 /// The range that a 206 brings, and its bytes.
 async fn partial(asked: &RangeRequest, headers: &HeaderMap, body: Body) -> Result<(Served, Exact)> {
+    if let Some(coding) = answer::coding(headers) {
+        // Its offsets count coded bytes, and coding need not give the same ones each time.
+        return Err(Error::new(ErrorKind::Protocol, "the server sent a range of coded content").with("coding", coding));
+    }
     if let Some(range) = answer::content_range(headers)? {
         let served = answer::check_range(asked, range)?;
         answer::check_length(served, body.exact_len())?;

@@ -97,7 +97,6 @@ pub(super) struct Conductor {
     /// An earlier run is known to have left nothing.
     began_empty: bool,
     pub(super) repair: Repair,
-    pub(super) warnings: Vec<String>,
     /// Entries whose digest of the whole was checked, and by what.
     pub(super) checked: Vec<(EntryId, String)>,
     /// The log, checkpoints and digests of the whole. It ends only with an error.
@@ -134,7 +133,6 @@ impl Conductor {
             resumed_from_elsewhere: false,
             began_empty: false,
             repair: Repair::default(),
-            warnings: Vec::new(),
             checked: Vec::new(),
             chores: None,
         };
@@ -472,8 +470,7 @@ impl Conductor {
     }
 
     pub(super) fn warn(&mut self, warning: String) {
-        self.shared.send(Event::Warning(warning.clone()));
-        self.warnings.push(warning);
+        self.shared.warn(warning);
     }
 
     pub(super) fn set_state(&self, state: State) {

@@ -11,7 +11,6 @@ use super::runner::{Runner, RunnerState};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, Scope};
 use crate::event::{EntryReport, Event, Report, SourceReport, State, Verification};
-use crate::fact::Strength;
 use crate::ledger::{Ledger, PieceId, Voice};
 use crate::path::EntryPath;
 use crate::pipeline::{READ_BACK, Shared};
@@ -56,6 +55,7 @@ impl Conductor {
             // What it delivered without proof is in doubt with it.
             self.shared.ledger(|ledger| ledger.disown(source));
             self.shared.seams.forget_source(source);
+            self.shared.guard_fronts().await?;
             if let Some(i) = self.runners.iter().position(|r| r.id == source) {
                 self.bench(i, error);
             }
@@ -143,7 +143,7 @@ impl Conductor {
             self.shared.reset(entry).await?;
             self.shared.send(Event::Restarted { entry, reason: reason.to_owned() });
         }
-        self.warnings.push(format!("started again: {reason}"));
+        self.shared.note(format!("started again: {reason}"));
         self.rouse();
         Ok(())
     }
@@ -395,7 +395,7 @@ impl Conductor {
             wasted: progress.wasted,
             elapsed: progress.elapsed,
             sources,
-            warnings: self.warnings.clone(),
+            warnings: self.shared.warnings(),
         }
     }
 
@@ -407,10 +407,7 @@ impl Conductor {
         if len > 0 && ledger.verified(id).bytes() == len {
             return Verification::Pieces;
         }
-        let strong = ledger.has_live_identity(id, Strength::Strong);
-        // One response, or several of one source under one strong validator, which an earlier run of the same may have begun.
-        let one_content =
-            ledger.streams(id) <= 1 || (strong && ledger.sources_of(id) <= 1 && !self.resumed_from_elsewhere);
+        let one_content = ledger.is_one_content(id) && !self.resumed_from_elsewhere;
         if one_content { Verification::SameContent } else { Verification::Unverified }
     }
 
@@ -457,7 +454,7 @@ impl Conductor {
         let file = self.shared.sink.location(EntryId::FIRST);
         let verification = Verification::Unverified;
         let entry = EntryReport { path, file, len, verification, skipped: true };
-        Report { entries: vec![entry], warnings: self.warnings.clone(), ..Report::default() }
+        Report { entries: vec![entry], warnings: self.shared.warnings(), ..Report::default() }
     }
 }
 

@@ -165,6 +165,7 @@ impl Keeper {
             // All of it is durable now, and from here on it is this run that says what is.
             self.save_record(store.as_ref(), &mut *self.state.lock().await).await?;
         }
+        self.shared.guard_fronts().await?;
         Ok(durable.bytes())
     }
 
@@ -334,7 +335,7 @@ impl Keeper {
                 entry.durable = durable.ranges().collect();
                 entry.len = ledger.len(id);
                 entry.stamp = ready.prepared.stamp;
-                entry.identities = ledger.identities(id);
+                entry.identities = ledger.common_identities(id);
                 entry.modified = ledger.modified(id);
                 Some(entry)
             };

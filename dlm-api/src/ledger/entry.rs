@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::SystemTime;
 
+use super::streams::Streams;
 use super::voices::{Verdict, Voice, Voices};
 use crate::digest::Digest;
 use crate::fact::{Identity, Strength};
@@ -38,8 +39,7 @@ pub(super) struct EntryState {
     pub(super) blocked: bool,
     /// One lease at a time, from the first missing byte to the end.
     pub(super) solo: bool,
-    /// How many responses delivered bytes of it.
-    pub(super) streams: u32,
+    pub(super) streams: Streams,
     pub(super) facts: EntryFacts,
 }
 
@@ -124,7 +124,7 @@ impl EntryState {
             version: 0,
             blocked: false,
             solo: false,
-            streams: 0,
+            streams: Streams::default(),
             facts: EntryFacts::default(),
         }
     }

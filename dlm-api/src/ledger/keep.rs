@@ -84,8 +84,9 @@ impl Ledger {
 
     /// What an earlier run left counts.
     pub fn restore(&mut self, entry: EntryId, durable: &RangeSet, verified: &RangeSet, by: SourceId) {
+        let identities = self.identities(entry);
         let state = &mut self.entries[entry.index()];
-        state.streams += 1;
+        state.streams.add(&identities);
         let end = state.end();
         for range in durable.ranges().map(|r| r.start..r.end.min(end)).filter(|r| !r.is_empty()) {
             state.free.remove(range.clone());
@@ -158,7 +159,7 @@ impl Ledger {
 
     /// Takes back what is sealed of `range`, and with it the rest of the pieces there: a part of a piece can't be fetched
     /// alone, as it couldn't be checked. Says how many bytes.
-    fn take_back(&mut self, entry: EntryId, range: Range<u64>) -> u64 {
+    pub fn take_back(&mut self, entry: EntryId, range: Range<u64>) -> u64 {
         let span = Span::new(entry, range);
         let inside = |s: &Span| s.entry == entry && span.range.start <= s.range.start && s.range.end <= span.range.end;
         let rest: Vec<Span> = (self.pieces.overlapping(&span).map(|id| &self.pieces.get(id).spans))

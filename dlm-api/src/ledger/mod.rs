@@ -14,6 +14,7 @@ mod keep;
 mod learn;
 mod lease;
 mod pieces;
+mod streams;
 mod view;
 mod voices;
 
@@ -452,16 +453,6 @@ impl Ledger {
     /// Pieces that were learned after their bytes were sealed, and have to be checked.
     pub fn take_recheck(&mut self) -> Vec<PieceId> {
         std::mem::take(&mut self.recheck)
-    }
-
-    /// A response begins to deliver bytes of an entry.
-    pub fn count_stream(&mut self, entry: EntryId) {
-        self.entries[entry.index()].streams += 1;
-    }
-
-    /// How many responses delivered bytes of an entry, those of earlier runs counted as one.
-    pub fn streams(&self, entry: EntryId) -> u32 {
-        self.entries[entry.index()].streams
     }
 
     /// How many sources delivered what is sealed of an entry, not counting an earlier run.

@@ -38,6 +38,9 @@ const EVENT_BACKLOG: usize = 256;
 /// The most that is read back from a sink at once, in bytes.
 pub(crate) const READ_BACK: u64 = 1 << 20;
 
+/// The most warnings that a report has: thousands of sources may have the same to say.
+const MAX_WARNINGS: usize = 64;
+
 /// The name of a file for which nobody suggests a better one.
 const NAMELESS: &str = "download";
 
@@ -53,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) setup: Setup,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) counters: Counters,
+    warnings: Mutex<Vec<String>>,
     pub(crate) seams: Seams,
     pub(crate) whole: WholeHashes,
     pub(crate) prepared: AsyncMutex<HashMap<EntryId, Ready>>,
@@ -136,6 +140,7 @@ impl Shared {
             setup,
             events: broadcast::Sender::new(EVENT_BACKLOG),
             counters: Counters::default(),
+            warnings: Mutex::default(),
             seams: Seams::default(),
             whole: WholeHashes::default(),
             prepared: AsyncMutex::default(),
@@ -159,6 +164,24 @@ impl Shared {
         }
         // Nobody may be listening.
         let _ = self.events.send(event);
+    }
+
+    /// Tells something that the user should know, now and in the report.
+    pub(crate) fn warn(&self, warning: String) {
+        self.send(Event::Warning(warning.clone()));
+        self.note(warning);
+    }
+
+    /// Tells something in the report.
+    pub(crate) fn note(&self, warning: String) {
+        let mut warnings = lock(&self.warnings);
+        if warnings.len() < MAX_WARNINGS && !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        lock(&self.warnings).clone()
     }
 
     /// Waits until the rate limits let `bytes` pass.

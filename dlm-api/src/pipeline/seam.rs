@@ -9,13 +9,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use super::Shared;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::span::{EntryId, SourceId, Span};
 use crate::sync::lock;
 
 /// How many overlaps may wait for their neighbour. There are few more than requests are open, since those whose bytes are there
 /// are compared several times a second; more are not kept.
 const MAX_WAITING: usize = 1024;
+
+/// How many bytes at the front of what is there are fetched again where what comes before them is missing.
+const FRONT: u64 = 4 << 10;
 
 /// Bytes that a response brought of somebody else's span.
 #[derive(Clone)]
@@ -40,24 +43,22 @@ pub(crate) struct Seams {
 }
 
 impl Seams {
-    /// Compares a chunk, about to be written, with the overlaps that wait for it. Says whose overlap it contradicts; that one
-    /// is gone then, so that it is judged once, and whoever is believed can go on.
+    /// Compares a chunk, about to be written, with the overlaps that wait for it. Says whose overlap it contradicts. The overlap
+    /// stays: who writes there in place of a source that is not believed is compared with it, too.
     pub(crate) fn check(&self, entry: EntryId, offset: u64, chunk: &[u8]) -> Option<SourceId> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
         let end = offset + chunk.len() as u64;
-        let mut waiting = lock(&self.waiting);
-        let differs = |w: &Witness| {
+        let waiting = lock(&self.waiting);
+        let differs = |w: &&Witness| {
             let (from, to) = (w.offset.max(offset), w.end().min(end));
             from < to
                 && w.entry == entry
                 && chunk[(from - offset) as usize..(to - offset) as usize]
                     != w.bytes[(from - w.offset) as usize..(to - w.offset) as usize]
         };
-        let contradicted = waiting.iter().position(differs).map(|i| waiting.swap_remove(i).source);
-        self.count.store(waiting.len(), Ordering::Release);
-        contradicted
+        waiting.iter().find(differs).map(|w| w.source)
     }
 
     fn keep(&self, witness: Witness) {
@@ -101,45 +102,72 @@ impl Shared {
         let span = Span::new(witness.entry, witness.offset..witness.end());
         let all_there = self.ledger(|l| l.sealed(span.entry).contains(&span.range));
         if all_there {
-            return self.compare(&witness).await;
+            return self.compare(witness).await;
         }
         self.seams.keep(witness);
         Ok(())
     }
 
-    async fn compare(&self, witness: &Witness) -> Result<()> {
+    /// A request for the very first bytes has none before it to compare. Where bytes behind them are here already, those at
+    /// the front of these are fetched again with what is missing, and compared when they come.
+    pub(crate) async fn guard_fronts(&self) -> Result<()> {
+        let count = self.ledger(|ledger| ledger.entry_count());
+        for entry in (0..count as u32).map(EntryId::new) {
+            let Some((range, source)) = self.ledger(|ledger| ledger.first_after_gap(entry, FRONT)) else { continue };
+            let span = Span::new(entry, range);
+            match self.read(&span).await {
+                Ok(bytes) => self.seams.keep(Witness { entry, offset: span.range.start, bytes, source }),
+                Err(error) if error.kind() == ErrorKind::Unsupported => continue,
+                Err(error) => return Err(error),
+            }
+            self.ledger(|ledger| ledger.take_back(entry, span.range.clone()));
+        }
+        Ok(())
+    }
+
+    async fn compare(&self, witness: Witness) -> Result<()> {
         let span = Span::new(witness.entry, witness.offset..witness.end());
         let there = match self.read(&span).await {
             // Passed on already, and compared when it was.
             Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(()),
             result => result?,
         };
-        if there == witness.bytes {
-            return Ok(());
-        }
+        let Some(differs) = there.iter().zip(&witness.bytes).position(|(a, b)| a != b) else { return Ok(()) };
         // It may have been taken back in between.
         let by = self.ledger(|l| {
-            l.sealed(span.entry).contains(&span.range).then(|| l.delivered_by(span.entry, span.range.start)).flatten()
+            let at = span.range.start + differs as u64;
+            l.sealed(span.entry).contains(&span.range).then(|| l.delivered_by(span.entry, at)).flatten()
         });
-        by.map_or(Ok(()), |other| Err(self.disagreement(witness.source, other, &span)))
+        let Some(other) = by else { return Ok(()) };
+        let (accused, error) = self.judge(witness.source, other, &span);
+        if accused != witness.source {
+            // Whoever writes there next is compared with it, too.
+            self.seams.keep(witness);
+        }
+        Err(error)
     }
 
     /// Two responses brought different bytes for the same place. One source that contradicts itself has changed, or makes up what it
     /// sends; of two sources, the one that gave less is not believed.
     pub(crate) fn disagreement(&self, source: SourceId, other: SourceId, span: &Span) -> Error {
+        self.judge(source, other, span).1
+    }
+
+    /// Who is not believed any more, and the error of `source`.
+    fn judge(&self, source: SourceId, other: SourceId, span: &Span) -> (SourceId, Error) {
         let error = |who: &str| {
             Error::new(ErrorKind::Changed, "two responses have different bytes at the same place")
                 .with("offset", span.range.start)
                 .with("other", who)
         };
-        self.ledger(|ledger| {
+        let (accused, error) = self.ledger(|ledger| {
             let names = [source, other].map(|s| ledger.source_name(s).to_owned());
             if source != other {
                 let shares = ledger.shares(span.entry);
                 let share = |s: SourceId| shares.iter().find(|(by, _)| *by == s).map_or(0, |(_, bytes)| *bytes);
                 if share(other) < share(source) {
                     ledger.accuse(other, error(&names[0]));
-                    return error(&names[1]).with_retry(crate::error::Retry::Now).with_scope(crate::error::Scope::Span);
+                    return (other, error(&names[1]).with_retry(Retry::Now).with_scope(Scope::Span));
                 }
             }
             if source == other {
@@ -147,15 +175,17 @@ impl Shared {
                 ledger.set_solo(span.entry);
             }
             ledger.accuse(source, error(&names[1]));
-            error(&names[1])
-        })
+            (source, error(&names[1]))
+        });
+        self.seams.forget_source(accused);
+        (accused, error)
     }
 
     /// Compares every overlap whose bytes are there by now, up to the first that contradicts; the others stay.
     pub(crate) async fn check_seams(&self) -> Result<()> {
         let mut ready = self.seams.take_ready(self).into_iter();
         while let Some(witness) = ready.next() {
-            if let Err(error) = self.compare(&witness).await {
+            if let Err(error) = self.compare(witness).await {
                 ready.for_each(|witness| self.seams.keep(witness));
                 return Err(error);
             }

@@ -29,6 +29,10 @@ pub(super) struct Lane {
     entry: EntryId,
     /// Ranges are not to be had: one connection at a time.
     single: AtomicBool,
+    /// What the source says of its ranges makes no sense: only the whole is asked for.
+    whole_only: AtomicBool,
+    /// The longest range that it gives.
+    max_span: AtomicU64,
     /// No request was made yet.
     first: AtomicBool,
     warned: AtomicBool,
@@ -122,6 +126,8 @@ impl Lane {
             transfer,
             entry,
             single: AtomicBool::new(false),
+            whole_only: AtomicBool::new(false),
+            max_span: AtomicU64::new(u64::MAX),
             first: AtomicBool::new(true),
             warned: AtomicBool::new(false),
             size: AtomicUsize::new(0),
@@ -144,7 +150,29 @@ impl Lane {
 
     /// Whether one connection has to bring everything.
     pub(super) fn is_single(&self) -> bool {
-        self.single.load(Ordering::Relaxed) || self.transfer.is_solo(self.entry)
+        self.single.load(Ordering::Relaxed) || self.is_whole_only() || self.transfer.is_solo(self.entry)
+    }
+
+    /// Asks for no ranges any more.
+    pub(super) fn give_up_ranges(&self) {
+        self.whole_only.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_whole_only(&self) -> bool {
+        self.whole_only.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_max_span(&self, bytes: u64) {
+        self.max_span.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn max_span(&self) -> u64 {
+        self.max_span.load(Ordering::Relaxed)
+    }
+
+    /// Whether others than the one that asks deliver.
+    pub(super) fn has_others(&self, now: Instant) -> bool {
+        self.size() > 1 && self.delivers(now)
     }
 
     pub(super) fn is_first_request(&self) -> bool {

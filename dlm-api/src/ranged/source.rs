@@ -88,6 +88,8 @@ pub struct Opened {
     pub digests: Vec<Digest>,
     /// How long the other side takes to answer at all: a round trip.
     pub rtt: Option<Duration>,
+    /// Whether a body that is cut off can be told from a complete one. Yes unless it is set.
+    pub is_delimited: bool,
     /// Something that the user should know, but that is no error.
     pub warnings: Vec<String>,
     /// The bytes from `start` on. An error where the body ends before `end`.
@@ -119,6 +121,7 @@ impl Opened {
             modified: None,
             digests: Vec::new(),
             rtt: None,
+            is_delimited: true,
             warnings: Vec::new(),
             body,
         }

@@ -63,6 +63,8 @@ pub(super) struct Worker<R> {
     useful: u64,
     /// The server cuts answers so short that there is no room for an overlap.
     is_cut_short: bool,
+    /// The length of the range asked for last; `None` for the whole.
+    asked: Option<u64>,
     /// The rate of the last body, for the size of the next request.
     rate: Option<u64>,
 }
@@ -93,6 +95,7 @@ impl<R: RangeSource> Worker<R> {
             corrupt: 0,
             useful: 0,
             is_cut_short: false,
+            asked: None,
             rate: None,
         }
     }
@@ -146,12 +149,33 @@ impl<R: RangeSource> Worker<R> {
             {
                 error = worse;
             }
+            if self.is_about_ranges(&error) {
+                self.transfer.retrying(&error, Duration::ZERO);
+                if self.lane.has_others(now()) {
+                    return Ok(Served::Quit);
+                }
+                continue;
+            }
             let pause = self.pause(error)?;
             if pause > PAUSE_WITH_LEASE {
                 lease = None;
             }
             time::sleep(pause).await;
         }
+    }
+
+    /// Whether the server can be asked in another way: for the whole where its ranges make no sense, for less where it refuses
+    /// a long range.
+    fn is_about_ranges(&self, error: &Error) -> bool {
+        let Some(asked) = self.asked else { return false };
+        match error.kind() {
+            ErrorKind::Protocol => self.lane.give_up_ranges(),
+            ErrorKind::Denied if asked > MIN_REQUEST && !self.lane.has_others(now()) => {
+                self.lane.set_max_span((asked / 2).clamp(MIN_REQUEST, MAX_REQUEST));
+            }
+            _ => return false,
+        }
+        true
     }
 
     /// How long to wait before the next try; the error itself if there is to be none.
@@ -164,7 +188,13 @@ impl<R: RangeSource> Worker<R> {
                 }
                 return Ok(Duration::ZERO);
             }
-            ErrorKind::Throttled => self.permit.complained(),
+            ErrorKind::Throttled => {
+                self.permit.complained();
+                if self.lane.has_others(now()) {
+                    // It just doesn't want so many connections.
+                    return Err(error);
+                }
+            }
             _ => {}
         }
         if error.retry() == Retry::Never || error.scope() == Scope::Download {
@@ -193,13 +223,21 @@ impl<R: RangeSource> Worker<R> {
         let compare = !self.transfer.is_covered_by_pieces(entry);
         let overlap = if compare && !self.is_cut_short { self.config.overlap.min(span.range.start) } else { 0 };
         let start = span.range.start - overlap;
-        let request =
-            RangeRequest::new(start, (!open_end).then_some(span.range.end)).expecting(self.lane.expectation());
+        let max_span = self.lane.max_span();
+        let end = match (!open_end).then_some(span.range.end) {
+            end if max_span == u64::MAX => end,
+            end => Some(end.or(len).unwrap_or(u64::MAX).min(start + max_span)),
+        };
+        let request = match self.lane.is_whole_only() {
+            true => RangeRequest::whole(),
+            false => RangeRequest::new(start, end).expecting(self.lane.expectation()),
+        };
+        self.asked = (!request.is_whole()).then(|| end.or(len).unwrap_or(u64::MAX) - start);
         let mut opened = self.source.open(&request).await?;
         self.lane.learn(&opened)?;
         self.permit.went_well();
         let _connected = self.transfer.connected();
-        self.transfer.shared.ledger(|ledger| ledger.count_stream(entry));
+        self.transfer.shared.ledger(|ledger| ledger.count_stream(entry, &opened.identities));
         self.seat.slot.restart();
         if opened.start > start {
             return Err(Error::new(ErrorKind::Protocol, "the answer starts after what was asked for")
@@ -218,7 +256,7 @@ impl<R: RangeSource> Worker<R> {
                 at += part.len() as u64;
                 seam.extend_from_slice(&part);
                 if at == span.range.start {
-                    self.transfer.witness(entry, start, seam.split().freeze()).await?;
+                    self.transfer.witness(entry, start, seam.split().freeze(), true).await?;
                 }
             }
             if chunk.is_empty() {
@@ -258,6 +296,9 @@ impl<R: RangeSource> Worker<R> {
 
     /// The body is over at `at`.
     fn body_ended(&self, opened: &Opened, at: u64) -> Result<()> {
+        if !opened.is_delimited {
+            self.transfer.shared.ledger(|ledger| ledger.doubt_end(self.lane.entry()));
+        }
         match opened.end {
             None => self.transfer.learn(Fact::Len(self.lane.entry(), at)),
             Some(end) if at < end => {
@@ -271,11 +312,12 @@ impl<R: RangeSource> Worker<R> {
     /// is compared as it passes by, and the rest is written.
     async fn restream(&mut self, lease: &mut Option<Lease>, mut opened: Opened) -> Result<Served> {
         *lease = None;
-        if self.lane.size() > 1 && self.lane.delivers(now()) {
+        if self.lane.has_others(now()) {
             return Ok(Served::Quit);
         }
         let mut current: Option<Lease> = None;
         let mut at = opened.start;
+        let mut seam = BytesMut::new();
         while let Some(mut chunk) = self.next_chunk(&mut opened, current.as_mut()).await? {
             while !chunk.is_empty() {
                 if current.is_none() {
@@ -289,7 +331,13 @@ impl<R: RangeSource> Worker<R> {
                 let part = chunk.split_to(chunk.len().min((next.range.start - at) as usize));
                 self.compare(at, &part).await?;
                 at += part.len() as u64;
+                keep_last(&mut seam, &part, self.config.overlap);
                 if let (Some(lease), false) = (&mut current, chunk.is_empty()) {
+                    if !seam.is_empty() {
+                        // Somebody else may still be bringing these.
+                        let before = seam.split().freeze();
+                        self.transfer.witness(self.lane.entry(), at - before.len() as u64, before, false).await?;
+                    }
                     let len = chunk.len().min((next.range.end - at) as usize);
                     let flow = self.write(lease, at, chunk.split_to(len)).await?;
                     at += len as u64;
@@ -316,12 +364,7 @@ impl<R: RangeSource> Worker<R> {
         if !self.transfer.is_sealed(&span) {
             return Ok(());
         }
-        match self.transfer.read(&span).await {
-            Ok(there) if there == *bytes => Ok(()),
-            Ok(_) => Err(Error::new(ErrorKind::Changed, "the server sends other bytes than before").with("offset", at)),
-            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.transfer.witness(span.entry, at, bytes.clone(), false).await
     }
 
     /// The next bytes of a body. Writes what waits when they are slow to come, and gives up when they don't come at all.
@@ -367,4 +410,12 @@ impl<R: RangeSource> Worker<R> {
 
 fn slow() -> Error {
     Error::new(ErrorKind::Timeout, "the connection is much slower than its siblings")
+}
+
+/// Adds to the bytes before a place, of which no more than `most` are kept.
+fn keep_last(seam: &mut BytesMut, part: &[u8], most: u64) {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    seam.extend_from_slice(&part[part.len().saturating_sub(most)..]);
+    let excess = seam.len().saturating_sub(most);
+    let _ = seam.split_to(excess);
 }

@@ -134,6 +134,12 @@ impl File {
         self
     }
 
+    /// The same file, with its requests counted from 0 again.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self { asked: Arc::default(), ..self.clone() }
+    }
+
     /// The content, as long as it has not changed.
     pub fn content(&self) -> Bytes {
         self.content.clone()
@@ -151,8 +157,11 @@ impl File {
             return reply;
         }
         let mut reply = self.content_reply(request, number);
+        let len = reply.body.len() as u64;
         for fault in &self.faults {
             match *fault {
+                // A body that ends before has had no fault.
+                Fault::CutAt(bytes) | Fault::ResetAt(bytes) | Fault::StallAt(bytes) if bytes >= len => {}
                 Fault::CutAt(bytes) => reply = reply.with_cut(bytes).with_ending(Ending::Close),
                 Fault::ResetAt(bytes) => reply = reply.with_cut(bytes).with_ending(Ending::Reset),
                 Fault::StallAt(bytes) => reply = reply.with_cut(bytes).with_ending(Ending::Stall),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::digest::{Algorithm, Digest};
 use crate::error::ErrorKind;
-use crate::fact::{Fact, Piece};
+use crate::fact::{Fact, Identity, Piece, Strength};
 use crate::ledger::{Grant, Ledger, NotNow, PieceId, View, Voice};
 use crate::path::EntryPath;
 use crate::runs::RangeSet;
@@ -471,9 +471,37 @@ fn what_an_earlier_run_left_counts_as_far_as_it_goes() {
     // A part of a piece is fetched again, a whole one is checked if it was not.
     assert_eq!(ledger.sealed(FIRST), &set(&[0..20, 90..100]));
     assert_eq!(ledger.take_recheck(), [ledger.piece_at(FIRST, 10).unwrap(), ledger.piece_at(FIRST, 90).unwrap()]);
-    assert!(ledger.is_benched(past) && ledger.sources_of(FIRST) == 0 && ledger.streams(FIRST) == 1);
-    ledger.count_stream(FIRST);
-    assert_eq!(ledger.streams(FIRST), 2);
+    assert!(ledger.is_benched(past) && ledger.sources_of(FIRST) == 0 && ledger.is_one_content(FIRST));
+    ledger.count_stream(FIRST, &[]);
+    assert!(!ledger.is_one_content(FIRST));
+}
+
+#[test]
+fn responses_are_of_one_content_if_all_have_the_same_strong_validator() {
+    let identity = |value: &str, strength| Identity {
+        scheme: "etag".into(),
+        value: value.into(),
+        strength,
+        origin: Some("https://a.example".into()),
+    };
+    let (strong, weak) = (identity("x", Strength::Strong), identity("x", Strength::Weak));
+    let told = |answers: &[&[Identity]]| {
+        let mut ledger = ledger(&[Some(10)]);
+        ledger.learn(Voice::Source(A), Fact::Identity(FIRST, strong.clone())).unwrap();
+        answers.iter().for_each(|identities| ledger.count_stream(FIRST, identities));
+        (ledger.is_one_content(FIRST), ledger.common_identities(FIRST)[0].strength)
+    };
+    let (one, other) = ([strong.clone()], [identity("y", Strength::Strong)]);
+    assert_eq!(told(&[&one]), (true, Strength::Strong));
+    assert_eq!(told(&[&one, &one]), (true, Strength::Strong));
+    assert_eq!(told(&[&one, &[]]), (false, Strength::Weak), "the second does not say");
+    assert_eq!(told(&[&one, &other, &one]), (false, Strength::Weak));
+    let alike = [weak];
+    assert_eq!(told(&[&alike, &alike]), (false, Strength::Weak), "equal, but that promises little");
+    let mut ledger = ledger(&[Some(10)]);
+    ledger.count_stream(FIRST, &one);
+    ledger.doubt_end(FIRST);
+    assert!(!ledger.is_one_content(FIRST), "it may have been cut off");
 }
 
 #[test]
