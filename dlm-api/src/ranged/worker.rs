@@ -61,8 +61,6 @@ pub(super) struct Worker<R> {
     corrupt: u32,
     /// Bytes that it brought and that were wanted.
     useful: u64,
-    /// The server cuts answers so short that there is no room for an overlap.
-    is_cut_short: bool,
     /// The length of the range asked for last; `None` for the whole.
     asked: Option<u64>,
     /// The rate of the last body, for the size of the next request.
@@ -94,7 +92,6 @@ impl<R: RangeSource> Worker<R> {
             stalls: 0,
             corrupt: 0,
             useful: 0,
-            is_cut_short: false,
             asked: None,
             rate: None,
         }
@@ -137,9 +134,10 @@ impl<R: RangeSource> Worker<R> {
                 Ok(Served::Body) if self.useful > before || lease.as_ref().is_none_or(|l| l.remaining().is_empty()) => {
                     continue;
                 }
-                Ok(Served::Body) if !std::mem::replace(&mut self.is_cut_short, true) => continue,
+                // Ranges that end before what is wanted begins are none.
                 Ok(Served::Body) => {
-                    Error::new(ErrorKind::Network, "an answer without a byte").with("offset", span.range.start)
+                    let kind = if self.asked.is_some() { ErrorKind::Protocol } else { ErrorKind::Network };
+                    Error::new(kind, "an answer without a byte that was wanted").with("offset", span.range.start)
                 }
                 Ok(served) => return Ok(served),
                 Err(error) => error,
@@ -221,7 +219,7 @@ impl<R: RangeSource> Worker<R> {
         let to_the_end = len.is_none_or(|len| span.range.end >= len);
         let open_end = span.is_open_ended() || (to_the_end && (self.lane.is_first_request() || self.lane.is_single()));
         let compare = !self.transfer.is_covered_by_pieces(entry);
-        let overlap = if compare && !self.is_cut_short { self.config.overlap.min(span.range.start) } else { 0 };
+        let overlap = if compare { self.config.overlap.min(span.range.start) } else { 0 };
         let start = span.range.start - overlap;
         let max_span = self.lane.max_span();
         let end = match (!open_end).then_some(span.range.end) {
