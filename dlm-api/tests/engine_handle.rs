@@ -1,4 +1,4 @@
-//! A handle at the edges: after the end, given up half-way, and when something breaks.
+//! A handle and a reader at the edges: after the end, given up half-way, and when something breaks.
 
 mod common;
 
@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::*;
-use dlm_api::testkit::{Script, client_here, content};
+use dlm_api::testkit::{Act, Script, client_here, content};
 use dlm_api::{Download, ErrorKind, Event, Result, Source, State, Transfer};
 use futures::StreamExt;
+use tokio::io::AsyncReadExt;
 use tokio::time;
 
 const LEN: usize = 4 * MIB;
@@ -77,4 +78,39 @@ async fn an_engine_that_breaks_is_not_an_interruption() {
     assert!(error.message().contains("unexpectedly"), "{error}");
     // And nobody listens for ever.
     time::timeout(Duration::from_secs(60), events).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_is_read_only_when_the_whole_was_checked() {
+    let bytes = content(3, MIB);
+    for (digest, right) in [(sha256(&bytes), true), (sha256(b"other"), false)] {
+        let mut reader = of(&script("a", &bytes)).checksum(digest).to_memory(memory()).reader();
+        let mut all = Vec::new();
+        let read = time::timeout(Duration::from_secs(3600), reader.read_to_end(&mut all)).await.unwrap();
+        assert_eq!(read.is_ok(), right, "{read:?}");
+        if right {
+            assert_eq!(reader.handle().state(), State::Complete);
+            same(&all, &bytes, "read");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_does_not_go_on_in_another_content() {
+    let (old, new) = (content(4, LEN), content(5, LEN));
+    let script = slow(&old);
+    script.act([Act::BreakAfter(2 * MIB), Act::Change(new.clone())]);
+    let mut reader = of(&script).connections(1).to_memory(memory()).reader();
+    let mut start = vec![0; MIB];
+    reader.read_exact(&mut start).await.unwrap();
+    same(&start, &old[..MIB], "the old content");
+    let error = reader.read_to_end(&mut start).await.unwrap_err();
+    assert!(error.to_string().contains("changed"), "{error}");
+    // The download itself goes on.
+    reader.handle().wait().await.unwrap();
+
+    // One that has read nothing yet reads what is there.
+    let mut all = Vec::new();
+    of(&script).to_memory(memory()).reader().read_to_end(&mut all).await.unwrap();
+    same(&all, &new, "the new content");
 }
