@@ -75,7 +75,7 @@ pub fn hint(error: &Error) -> &'static str {
     match error.kind() {
         ErrorKind::NotFound => "check the URL; if the file has moved, give its new place",
         ErrorKind::Denied if is_refused(error) => "choose a folder you may write to, with --dir",
-        // A link where a file or folder of ours should be, or a file with a second name.
+        // A link where a file or folder of ours should be.
         ErrorKind::Denied if is_local(error) => {
             "look at that path: a link in the way is not followed; remove it, or choose another place with --dir"
         }
