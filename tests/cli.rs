@@ -78,3 +78,20 @@ fn a_list_on_standard_input_is_read() {
     assert_eq!(done.code, Some(2));
     assert!(done.stderr.contains("line 3: not a URL"), "{}", done.stderr);
 }
+
+#[test]
+fn what_is_refused_is_not_repeated_where_it_may_be_a_secret() {
+    let url = "http://127.0.0.1:1/f";
+    for (args, why) in [
+        (&["get", url, "--header", "Authorization Bearer hunter2"][..], "--header <NAME: VALUE>': a header is written"),
+        (&["get", url, "--user", "hunter2"], "--user <USER:PASSWORD>': a login is written"),
+        (&["get", "htps//u:hunter2@h/f"], "URL]...': not a URL"),
+        (&["get", url, "--mirror", "u//hunter2@h/f"], "--mirror <URL>'"),
+        (&["https://u:hunter2@h/f"], "dlm get URL"),
+    ] {
+        let done = dlm(args);
+        assert_eq!(done.code, Some(2), "{args:?}: {}", done.stderr);
+        assert!(done.stderr.contains(why), "{args:?}: {}", done.stderr);
+        assert!(!done.stderr.contains("hunter2"), "{args:?}: {}", done.stderr);
+    }
+}

@@ -1,6 +1,7 @@
 //! [`Origins`]: how many connections an origin is given, by all downloads together.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
@@ -53,12 +54,15 @@ impl Origins {
     /// Leave to have one more connection to `name`, once there is one.
     pub async fn acquire(&self, name: &str) -> Permit {
         let origin = self.origin(name);
+        let mut freed = pin!(origin.freed.notified());
         loop {
-            let freed = origin.freed.notified();
+            // In the queue before it looks: of two that are freed between a look and a wait, only one would be remembered.
+            freed.as_mut().enable();
             if let Some(permit) = self.take(&origin) {
                 return permit;
             }
-            freed.await;
+            freed.as_mut().await;
+            freed.set(origin.freed.notified());
         }
     }
 
@@ -118,6 +122,7 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[tokio::test]
     async fn a_limit_holds_for_all_together_and_halves_on_a_complaint() {
@@ -131,6 +136,29 @@ mod tests {
         (0..CALM).for_each(|_| permits[0].went_well());
         permits.push(origins.acquire("a").await);
         assert!(origins.try_acquire("a").is_none());
+    }
+
+    /// Two wait for two that are freed at the same time; which comes first is left to the threads.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn everyone_who_waits_is_woken() {
+        let origins = Arc::new(Origins::new(2));
+        for round in 0..5_000 {
+            let held = [origins.acquire("a").await, origins.acquire("a").await];
+            let start = Arc::new(tokio::sync::Barrier::new(3));
+            let takers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (origins, start) = (origins.clone(), start.clone());
+                    tokio::spawn(async move {
+                        start.wait().await;
+                        origins.acquire("a").await
+                    })
+                })
+                .collect();
+            start.wait().await;
+            drop(held);
+            let all = tokio::time::timeout(Duration::from_secs(20), futures::future::join_all(takers)).await;
+            assert!(all.is_ok(), "round {round}: somebody still waits");
+        }
     }
 
     #[tokio::test]

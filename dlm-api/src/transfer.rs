@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::fact::{Fact, Identity};
 use crate::lease::Lease;
-use crate::ledger::{NotNow, Voice};
+use crate::ledger::{Ledger, NotNow, Voice};
 use crate::origin::Permit;
 use crate::path::EntryPath;
 use crate::pipeline::{READ_BACK, Setup, Shared, Spawner, now};
@@ -92,24 +92,29 @@ impl Transfer {
         self.shared.ledger(|ledger| ledger.entry_at(Voice::Source(self.source), path))
     }
 
+    /// Asks the ledger about an entry; `None` if there is no such entry, or not yet.
+    fn of_entry<T>(&self, entry: EntryId, ask: impl FnOnce(&Ledger) -> T) -> Option<T> {
+        self.shared.ledger(|ledger| (entry.index() < ledger.entry_count()).then(|| ask(ledger)))
+    }
+
     /// The length of an entry, once it is known.
     pub fn len(&self, entry: EntryId) -> Option<u64> {
-        self.shared.ledger(|ledger| ledger.len(entry))
+        self.of_entry(entry, |ledger| ledger.len(entry)).flatten()
     }
 
     /// What an entry's content is, as far as it is known.
     pub fn identities(&self, entry: EntryId) -> Vec<Identity> {
-        self.shared.ledger(|ledger| ledger.identities(entry))
+        self.of_entry(entry, |ledger| ledger.identities(entry)).unwrap_or_default()
     }
 
     /// Whether every byte of an entry is checked against the digest of its piece.
     pub fn is_covered_by_pieces(&self, entry: EntryId) -> bool {
-        self.shared.ledger(|ledger| ledger.is_covered_by_pieces(entry))
+        self.of_entry(entry, |ledger| ledger.is_covered_by_pieces(entry)).unwrap_or(false)
     }
 
     /// Whether one stream has to bring the whole entry, because parts of it could not be proven to belong together.
     pub fn is_solo(&self, entry: EntryId) -> bool {
-        self.shared.ledger(|ledger| ledger.is_solo(entry))
+        self.of_entry(entry, |ledger| ledger.is_solo(entry)).unwrap_or(false)
     }
 
     /// These spans, grown until each piece that they touch is wholly in them: what [`Want::Exactly`] has to ask for where
@@ -120,10 +125,11 @@ impl Transfer {
 
     /// What of these spans is not sealed: another division of the same bytes into pieces can have sealed a part of them.
     pub fn missing_of(&self, spans: &[Span]) -> Vec<Span> {
-        self.shared.ledger(|ledger| {
-            let gaps = |span: &Span| ledger.sealed(span.entry).gaps(span.range.clone()).collect::<Vec<_>>();
-            spans.iter().flat_map(|s| gaps(s).into_iter().map(|gap| Span::new(s.entry, gap))).collect()
-        })
+        let gaps = |span: &Span| {
+            self.of_entry(span.entry, |l| l.sealed(span.entry).gaps(span.range.clone()).collect::<Vec<_>>())
+                .unwrap_or_else(|| vec![span.range.clone()])
+        };
+        spans.iter().flat_map(|s| gaps(s).into_iter().map(|gap| Span::new(s.entry, gap))).collect()
     }
 
     /// How many sources in use can deliver what this one can.
@@ -169,11 +175,16 @@ impl Transfer {
 
     /// Whether a span is sealed: there, and as right as can be told. What a swarm tells its peers it has.
     pub fn is_sealed(&self, span: &Span) -> bool {
-        self.shared.ledger(|ledger| ledger.sealed(span.entry).contains(&span.range))
+        self.of_entry(span.entry, |ledger| ledger.sealed(span.entry).contains(&span.range)).unwrap_or(false)
     }
 
     /// Sealed bytes: what a swarm uploads, and what a reader reads.
     pub async fn read(&self, span: &Span) -> Result<Bytes> {
+        if self.of_entry(span.entry, |_| ()).is_none() {
+            return Err(
+                Error::new(ErrorKind::InvalidInput, "there is no such entry").with("span", format_args!("{span:?}"))
+            );
+        }
         if !self.is_sealed(span) {
             return Err(
                 Error::new(ErrorKind::NotFound, "these bytes are not here yet").with("span", format_args!("{span:?}"))
@@ -322,5 +333,24 @@ impl<T> Future for Task<T> {
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         self.abort.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::Balanced;
+    use crate::sink::MemorySink;
+
+    #[tokio::test]
+    async fn an_entry_that_nobody_told_of_is_no_panic() {
+        let transfer = Transfer::standalone(Arc::new(MemorySink::new(u64::MAX)), Balanced::new());
+        let entry = EntryId::new(7);
+        let span = Span::new(entry, 0..10);
+        assert_eq!(transfer.len(entry), None);
+        assert_eq!(transfer.identities(entry).len(), 0);
+        assert!(!transfer.is_sealed(&span) && !transfer.is_solo(entry) && !transfer.is_covered_by_pieces(entry));
+        assert_eq!(transfer.missing_of(std::slice::from_ref(&span)), [span.clone()]);
+        assert_eq!(transfer.read(&span).await.unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 }

@@ -74,7 +74,11 @@ impl From<Exit> for ExitCode {
 pub fn hint(error: &Error) -> &'static str {
     match error.kind() {
         ErrorKind::NotFound => "check the URL; if the file has moved, give its new place",
-        ErrorKind::Denied if is_local(error) => "choose a folder you may write to, with --dir",
+        ErrorKind::Denied if is_refused(error) => "choose a folder you may write to, with --dir",
+        // A link where a file or folder of ours should be.
+        ErrorKind::Denied if is_local(error) => {
+            "look at that path: a link in the way is not followed; remove it, or choose another place with --dir"
+        }
         ErrorKind::Denied => "give credentials with --user or --header; a signed link may have expired",
         ErrorKind::Changed => {
             "the file on the server is a new one: run again with --no-resume to fetch it from the start"
@@ -100,7 +104,12 @@ pub fn hint(error: &Error) -> &'static str {
     }
 }
 
+/// Only what is said of files has a path.
 fn is_local(error: &Error) -> bool {
+    error.context().any(|(key, _)| key == "path")
+}
+
+fn is_refused(error: &Error) -> bool {
     io_cause(error)
         .is_some_and(|kind| matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem))
 }
@@ -163,6 +172,13 @@ mod tests {
         assert_eq!(local.kind(), ErrorKind::Denied);
         assert!(hint(&local).contains("--dir"));
         assert!(hint(&Error::new(ErrorKind::Denied, "401")).contains("--user"));
+    }
+
+    #[test]
+    fn a_link_in_the_way_is_not_a_server_that_refuses() {
+        let cause = Error::storage("cannot open the file", io::Error::from(io::ErrorKind::NotADirectory));
+        let link = Error::new(ErrorKind::Denied, "a symbolic link").with("path", "x.iso.part").with_source(cause);
+        assert!(hint(&link).contains("link") && !hint(&link).contains("--user"), "{}", hint(&link));
     }
 
     #[test]

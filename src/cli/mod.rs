@@ -15,6 +15,7 @@ mod log;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
 
 use self::args::{Cli, Command, GetArgs};
@@ -24,8 +25,11 @@ use self::show::{Bars, Json, Lines, Show};
 
 /// The whole program: reads the command line, does what it says, and gives the exit code.
 pub fn main() -> ExitCode {
-    // Ends the program itself after --help and for what it does not understand.
-    let exit = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error).into(),
+    };
+    let exit = match cli.command {
         Command::Get(args) => get(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -35,6 +39,34 @@ pub fn main() -> ExitCode {
         Command::Man { command } => man(command.as_deref()),
     };
     exit.into()
+}
+
+/// Prints what clap has to say: help, the version, or why it does not understand the command line. It never repeats a value
+/// that may be, or have in it, a password.
+fn refused(error: &clap::Error) -> Exit {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    match error.kind() {
+        clap::error::ErrorKind::ValueValidation => {
+            let name = text(ContextKind::InvalidArg).unwrap_or("an argument");
+            // Our own parsers say what is wrong without the value.
+            let reason = std::error::Error::source(error).map_or_else(String::new, |reason| format!(": {reason}"));
+            usage("get", &format!("invalid value for '{name}'{reason}"))
+        }
+        // A URL whose `get` was forgotten.
+        clap::error::ErrorKind::InvalidSubcommand
+            if text(ContextKind::InvalidSubcommand).is_some_and(|given| given.contains(['/', ':', '@'])) =>
+        {
+            usage("", "unrecognized subcommand: to download from a URL, write `dlm get URL`")
+        }
+        _ => {
+            // Standard error being gone changes nothing.
+            let _ = error.print();
+            if error.use_stderr() { Exit::Usage } else { Exit::Complete }
+        }
+    }
 }
 
 fn get(args: &GetArgs) -> Exit {

@@ -6,12 +6,12 @@ use std::task::{Context, Poll, ready};
 
 use futures::Stream;
 use futures::future::BoxFuture;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::reader::Reader;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Scope};
 use crate::event::{Event, Progress, Report, State};
 use crate::pipeline::Shared;
 use crate::sync::lock;
@@ -33,13 +33,18 @@ pub struct Handle {
     pub(super) state: watch::Receiver<State>,
     pub(super) progress: watch::Receiver<Progress>,
     pub(super) abort: AbortHandle,
-    pub(super) result: Mutex<Option<oneshot::Receiver<Result<Report>>>>,
+    pub(super) result: Slot,
 }
 
 impl Handle {
-    /// What happens from now on.
+    /// What happens from now on. After the end, that is the end alone.
     pub fn events(&self) -> Events {
-        Events::new(self.shared.events.subscribe())
+        // First the subscription: an end between the two is not missed.
+        let events = self.shared.events.subscribe();
+        match self.state() {
+            state if is_end(state) => Events::ended(Event::State(state)),
+            _ => Events::new(events, self.state.clone()),
+        }
     }
 
     /// How far it is.
@@ -91,13 +96,23 @@ impl Handle {
         }
     }
 
-    /// Waits for the end. The report is given once; a second wait gets [`ErrorKind::InvalidInput`].
+    /// Waits for the end. The report is given once, to one who waits: a second wait gets [`ErrorKind::InvalidInput`]. A wait
+    /// that is dropped before the end has taken nothing: the next one gets the report.
     pub async fn wait(&self) -> Result<Report> {
-        let result = lock(&self.result).take();
-        let Some(result) = result else {
-            return Err(Error::new(ErrorKind::InvalidInput, "the report was given already"));
+        let Some(mut waiting) = Waiting::new(&self.result) else {
+            return Err(Error::new(ErrorKind::InvalidInput, "the report was given, or is waited for, already"));
         };
-        result.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Cancelled, "the client is gone")))
+        let result = waiting.result().await;
+        result.unwrap_or_else(|_| Err(self.lost()))
+    }
+
+    /// The engine's task ended without a result.
+    fn lost(&self) -> Error {
+        if matches!(*self.command.borrow(), Command::Stop | Command::Remove) {
+            return Error::new(ErrorKind::Cancelled, "stopped by the caller");
+        }
+        // Nobody asked for it: a fault of ours, and not to be taken for an interruption.
+        Error::new(ErrorKind::Protocol, "the engine stopped unexpectedly").with_scope(Scope::Download)
     }
 
     /// Reads the download from its beginning while it arrives.
@@ -113,38 +128,101 @@ impl Drop for Handle {
     }
 }
 
-/// What happens to a download. Bounded: a listener that is too slow loses events, and is told how many by [`Event::Missed`].
-/// Ends when the download does.
-pub struct Events {
-    next: BoxFuture<'static, (Option<Event>, broadcast::Receiver<Event>)>,
+type Slot = Mutex<Option<oneshot::Receiver<Result<Report>>>>;
+
+/// Waits for the report, and puts its receiver back when it is dropped before that came.
+struct Waiting<'a> {
+    slot: &'a Slot,
+    receiver: Option<oneshot::Receiver<Result<Report>>>,
 }
 
-impl Events {
-    fn new(events: broadcast::Receiver<Event>) -> Self {
-        Self { next: Box::pin(next(events)) }
+impl<'a> Waiting<'a> {
+    fn new(slot: &'a Slot) -> Option<Self> {
+        let receiver = lock(slot).take()?;
+        Some(Self { slot, receiver: Some(receiver) })
+    }
+
+    async fn result(&mut self) -> Result<Result<Report>, oneshot::error::RecvError> {
+        match &mut self.receiver {
+            Some(receiver) => {
+                let result = receiver.await;
+                self.receiver = None;
+                result
+            }
+            None => std::future::pending().await,
+        }
     }
 }
 
-async fn next(mut events: broadcast::Receiver<Event>) -> (Option<Event>, broadcast::Receiver<Event>) {
-    let event = match events.recv().await {
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(receiver) = self.receiver.take() {
+            *lock(self.slot) = Some(receiver);
+        }
+    }
+}
+
+/// Whether nothing comes after this.
+pub(super) fn is_end(state: State) -> bool {
+    matches!(state, State::Complete | State::Failed | State::Stopped)
+}
+
+/// What happens to a download. Bounded: a listener that is too slow loses events, and is told how many by [`Event::Missed`].
+/// Ends when the download does.
+pub struct Events {
+    next: BoxFuture<'static, (Option<Event>, Option<Sources>)>,
+}
+
+/// Where events come from.
+struct Sources {
+    events: broadcast::Receiver<Event>,
+    /// Closed when the engine's task is gone. The events' own sender may live on in somebody's transfer.
+    state: watch::Receiver<State>,
+}
+
+impl Events {
+    fn new(events: broadcast::Receiver<Event>, state: watch::Receiver<State>) -> Self {
+        Self { next: Box::pin(next(Sources { events, state })) }
+    }
+
+    /// This, and then nothing more.
+    fn ended(last: Event) -> Self {
+        Self { next: Box::pin(async { (Some(last), None) }) }
+    }
+}
+
+async fn next(mut from: Sources) -> (Option<Event>, Option<Sources>) {
+    let gone = async { while from.state.changed().await.is_ok() {} };
+    let event = tokio::select! {
+        biased;
+        event = from.events.recv() => event,
+        // What it told before is still here.
+        () = gone => from.events.try_recv().map_err(|error| match error {
+            TryRecvError::Lagged(missed) => RecvError::Lagged(missed),
+            TryRecvError::Empty | TryRecvError::Closed => RecvError::Closed,
+        }),
+    };
+    let event = match event {
         Ok(event) => Some(event),
         Err(RecvError::Lagged(missed)) => Some(Event::Missed(missed)),
         Err(RecvError::Closed) => None,
     };
-    (event, events)
+    let ended = match &event {
+        Some(Event::State(state)) => is_end(*state),
+        event => event.is_none(),
+    };
+    (event, (!ended).then_some(from))
 }
 
 impl Stream for Events {
     type Item = Event;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        let (event, events) = ready!(self.next.as_mut().poll(cx));
-        self.next = Box::pin(next(events));
-        let ended = matches!(&event, Some(Event::State(State::Complete | State::Failed | State::Stopped)));
-        if ended {
-            // The sender may live on in somebody's transfer; nothing comes after this.
-            self.next = Box::pin(async { (None, broadcast::Sender::new(1).subscribe()) });
-        }
+        let (event, from) = ready!(self.next.as_mut().poll(cx));
+        self.next = match from {
+            Some(from) => Box::pin(next(from)),
+            None => Box::pin(async { (None, None) }),
+        };
         Poll::Ready(event)
     }
 }

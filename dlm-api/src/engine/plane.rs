@@ -11,7 +11,7 @@ use std::thread;
 use futures::future::BoxFuture;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, LocalSet};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -62,9 +62,8 @@ impl Plane {
     pub(crate) fn spawn(&self, future: BoxFuture<'static, ()>) -> AbortHandle {
         let thread = self.threads.get().into_iter().flatten().min_by_key(|t| t.load.load(Ordering::Relaxed));
         let Some(thread) = thread else {
-            // Never started: nothing runs. The task of an aborted handle ends at once.
-            let runtime = tokio::spawn(std::future::ready(()));
-            return runtime.abort_handle();
+            // Never started: nothing runs. The set needs no runtime, and its task ends with it.
+            return LocalSet::new().spawn_local(future).abort_handle();
         };
         let load = Load::new(thread.load.clone());
         let run = async move {
@@ -123,6 +122,13 @@ pub(crate) fn run_on<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_threads_nothing_runs_and_no_runtime_is_needed() {
+        let (abort, never) = run_on(&Plane::new(Some(1)), async {});
+        assert!(never.blocking_recv().is_err());
+        abort.abort();
+    }
 
     #[tokio::test]
     async fn it_can_be_dropped_inside_a_runtime_while_tasks_run() {

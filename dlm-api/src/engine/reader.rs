@@ -8,29 +8,36 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
+use tokio::sync::watch;
 
-use super::handle::Handle;
+use super::handle::{Handle, is_end};
 use crate::event::State;
 use crate::pipeline::Shared;
 use crate::span::{EntryId, Span};
+use crate::transfer::Task;
 
 /// How much is read from the sink at once, in bytes.
 const READ: u64 = 256 << 10;
 
 /// Reads a download of one file while it arrives: `AsyncRead` and `AsyncSeek`. Bytes come once they are sealed, so that with
 /// pieces only verified ones are read. Where it reads is fetched first.
+///
+/// Without pieces, bytes come before a digest of the whole can be checked; their end does not: who reads to the end has what
+/// was checked. A download that fails, and one that drops bytes after some were read, ends with an error.
 pub struct Reader {
     handle: Handle,
     at: u64,
     buffer: Bytes,
-    pending: Option<BoxFuture<'static, io::Result<Bytes>>>,
+    pending: Option<BoxFuture<'static, io::Result<Part>>>,
+    /// The ledger's version of what was read first. What is read later is of the same.
+    version: Option<u64>,
     seek: Option<SeekFrom>,
     len: Option<BoxFuture<'static, io::Result<u64>>>,
 }
 
 impl Reader {
     pub(super) fn new(handle: Handle) -> Self {
-        Self { handle, at: 0, buffer: Bytes::new(), pending: None, seek: None, len: None }
+        Self { handle, at: 0, buffer: Bytes::new(), pending: None, version: None, seek: None, len: None }
     }
 
     /// The download: its progress, pause and resume.
@@ -47,24 +54,48 @@ impl Reader {
 
 const ENTRY: EntryId = EntryId::FIRST;
 
-/// Waits until bytes at `at` are sealed, and reads them. Empty at the end.
-async fn read_at(shared: Arc<Shared>, mut state: tokio::sync::watch::Receiver<State>, at: u64) -> io::Result<Bytes> {
+/// What was read at once.
+struct Part {
+    /// Empty at the end.
+    bytes: Bytes,
+    version: u64,
+}
+
+/// Waits until bytes at `at` are sealed, and reads them; at the end, until the whole is checked.
+async fn read_at(
+    shared: Arc<Shared>,
+    mut state: watch::Receiver<State>,
+    at: u64,
+    wanted: Option<u64>,
+) -> io::Result<Part> {
     shared.ledger(|ledger| ledger.set_focus(Some((ENTRY, at))));
     let mut changed = shared.changed.subscribe();
     loop {
-        let ended = matches!(*state.borrow_and_update(), State::Failed | State::Stopped);
-        let (end, len) = shared.ledger(|ledger| {
-            let run = (ledger.entry_count() > 0).then(|| ledger.sealed(ENTRY).get(at)).flatten();
-            (run.map(|(run, ())| run.end), (ledger.entry_count() > 0).then(|| ledger.len(ENTRY)).flatten())
+        let state_now = *state.borrow_and_update();
+        let known = shared.ledger(|ledger| {
+            let known = ledger.entry_count() > 0;
+            known.then(|| {
+                let end = ledger.sealed(ENTRY).get(at).map(|(run, ())| run.end);
+                (end, ledger.len(ENTRY), ledger.version(ENTRY))
+            })
         });
-        if let Some(end) = end {
-            let span = Span::new(ENTRY, at..end.min(at + READ));
-            return shared.read(&span).await.map_err(io::Error::other);
+        if let Some((end, len, version)) = known {
+            if wanted.is_some_and(|wanted| wanted != version) {
+                return Err(io::Error::other("the content changed while it was read"));
+            }
+            if let Some(end) = end {
+                let read = read_on(&shared, Span::new(ENTRY, at..end.min(at + READ))).await;
+                // Meanwhile the place may have got other bytes.
+                if shared.ledger(|ledger| ledger.version(ENTRY)) != version {
+                    continue;
+                }
+                return Ok(Part { bytes: read?, version });
+            }
+            if state_now == State::Complete && len.is_some_and(|len| at >= len) {
+                return Ok(Part { bytes: Bytes::new(), version });
+            }
         }
-        if len.is_some_and(|len| at >= len) {
-            return Ok(Bytes::new());
-        }
-        if ended {
+        if is_end(state_now) {
             return Err(io::Error::other("the download ended before these bytes came"));
         }
         tokio::select! {
@@ -76,13 +107,27 @@ async fn read_at(shared: Arc<Shared>, mut state: tokio::sync::watch::Receiver<St
     }
 }
 
-async fn wait_for_len(shared: Arc<Shared>, mut state: tokio::sync::watch::Receiver<State>) -> io::Result<u64> {
+/// Reads on the engine's threads: a sink may block, and who polls a reader is on a runtime of its own.
+async fn read_on(shared: &Arc<Shared>, span: Span) -> io::Result<Bytes> {
+    let read = {
+        let (shared, span) = (shared.clone(), span.clone());
+        Task::new(&shared.setup.spawner.clone(), async move { shared.read(&span).await })
+    };
+    let bytes = match read.await {
+        Some(bytes) => bytes,
+        // The threads ended with the last client; what is there can still be read.
+        None => shared.read(&span).await,
+    };
+    bytes.map_err(io::Error::other)
+}
+
+async fn wait_for_len(shared: Arc<Shared>, mut state: watch::Receiver<State>) -> io::Result<u64> {
     let mut changed = shared.changed.subscribe();
     loop {
         if let Some(len) = shared.ledger(|l| (l.entry_count() > 0).then(|| l.len(ENTRY)).flatten()) {
             return Ok(len);
         }
-        if matches!(*state.borrow_and_update(), State::Failed | State::Stopped) {
+        if is_end(*state.borrow_and_update()) {
             return Err(io::Error::other("the download ended before its length was known"));
         }
         tokio::select! {
@@ -97,11 +142,14 @@ async fn wait_for_len(shared: Arc<Shared>, mut state: tokio::sync::watch::Receiv
 impl AsyncRead for Reader {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.buffer.is_empty() {
-            let (shared, state, at) = (self.handle.shared.clone(), self.handle.state.clone(), self.at);
-            let pending = self.pending.get_or_insert_with(|| Box::pin(read_at(shared, state, at)));
+            let (shared, state, at, version) =
+                (self.handle.shared.clone(), self.handle.state.clone(), self.at, self.version);
+            let pending = self.pending.get_or_insert_with(|| Box::pin(read_at(shared, state, at, version)));
             let read = ready!(pending.as_mut().poll(cx));
             self.pending = None;
-            self.buffer = read?;
+            let Part { bytes, version } = read?;
+            self.version = Some(version);
+            self.buffer = bytes;
         }
         let n = out.remaining().min(self.buffer.len());
         out.put_slice(&self.buffer[..n]);

@@ -98,6 +98,7 @@ impl Runner {
         };
         let usual = PAUSE.saturating_mul(1 << self.failures).min(LONGEST_PAUSE);
         self.failures += 1;
-        Next::Retry(error, least + usual.mul_f64(0.5 + fastrand::f64()))
+        // A server may ask for a pause that no clock can hold.
+        Next::Retry(error, least.saturating_add(usual.mul_f64(0.5 + fastrand::f64())))
     }
 }
