@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::fact::Piece;
 use crate::ledger::{Grant, PieceId};
 use crate::pipeline::{READ_BACK, now};
-use crate::span::{EntryId, LeaseId, Span};
+use crate::span::{EntryId, LeaseId, OPEN_END, Span};
 use crate::transfer::{Transfer, too_large};
 
 /// Bytes are given to the sink when this many are there: few large writes cost less than many small ones, but bytes that
@@ -44,6 +44,8 @@ pub struct Lease {
     /// Pieces whose first bytes are hashed.
     running: HashMap<PieceId, Running>,
     prepared: Option<EntryId>,
+    /// Bytes that were wanted, of all that were handed over.
+    admitted: u64,
 }
 
 /// The digest of a piece, hashed as far as its bytes came in order.
@@ -61,7 +63,16 @@ impl std::fmt::Debug for Running {
 impl Lease {
     pub(crate) fn new(transfer: Transfer, grant: Grant) -> Self {
         let Grant { lease: id, spans, hedge } = grant;
-        Self { id, transfer, spans, hedge, buffer: Buffer::default(), running: HashMap::new(), prepared: None }
+        Self {
+            id,
+            transfer,
+            spans,
+            hedge,
+            buffer: Buffer::default(),
+            running: HashMap::new(),
+            prepared: None,
+            admitted: 0,
+        }
     }
 
     /// The spans as they were given out. What is [`remaining`](Self::remaining) of them can become less at any time.
@@ -72,6 +83,11 @@ impl Lease {
     /// What has not been handed over of what the lease still holds.
     pub fn remaining(&self) -> Vec<Span> {
         self.transfer.shared.ledger(|ledger| ledger.remaining(self.id))
+    }
+
+    /// How many of the bytes that were handed over were wanted.
+    pub(crate) fn admitted(&self) -> u64 {
+        self.admitted
     }
 
     /// Takes what is free right behind the lease, for a body that goes on there.
@@ -85,7 +101,9 @@ impl Lease {
     /// [`ErrorKind::Corrupt`] says that a piece is whole now and wrong; the lease has lost it then, and can go on with the rest.
     pub async fn write(&mut self, entry: EntryId, offset: u64, data: Bytes) -> Result<Flow> {
         let shared = self.transfer.shared.clone();
-        let end = offset + data.len() as u64;
+        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= OPEN_END);
+        let end =
+            end.ok_or_else(|| Error::new(ErrorKind::Protocol, "bytes beyond the end of any file").with("at", offset))?;
         shared.pass(data.len() as u64).await;
         self.transfer.count(data.len() as u64, false);
         if let Some(max) = shared.setup.max_size
@@ -97,7 +115,7 @@ impl Lease {
             return Err(shared.disagreement(self.transfer.source(), other, &Span::new(entry, offset..end)));
         }
         if self.prepared != Some(entry) {
-            if shared.prepare(entry).await?.prepared.skip {
+            if shared.prepare_to_write(entry).await?.prepared.skip {
                 return Err(Error::new(ErrorKind::Cancelled, "the file is there already and is left as it is"));
             }
             self.prepared = Some(entry);
@@ -108,6 +126,7 @@ impl Lease {
             last = admitted.last;
             let from = at + admitted.skip;
             let to = from + admitted.take;
+            self.admitted += admitted.take;
             if admitted.take > 0 {
                 self.buffer.push(entry, from, data.slice((from - offset) as usize..(to - offset) as usize));
             }
@@ -131,11 +150,13 @@ impl Lease {
         if self.hedge {
             return Ok(());
         }
+        let mut wrong = Ok(());
         for (entry, offset, data) in self.buffer.take() {
-            self.hash(entry, offset, &data);
-            self.store(entry, offset, data).await?;
+            // A piece that is wrong is no reason to throw away what came with it.
+            let stored = self.store(entry, offset, data).await;
+            wrong = wrong.and(stored);
         }
-        Ok(())
+        wrong
     }
 
     /// Whether bytes wait that [`flush`](Self::flush) would give to the sink.
@@ -146,10 +167,11 @@ impl Lease {
     async fn store(&mut self, entry: EntryId, offset: u64, data: Vec<Bytes>) -> Result<()> {
         let shared = self.transfer.shared.clone();
         let landed = shared.put(self.id, entry, offset, data.clone()).await?;
+        // Not before they are in the sink: bytes that never got there must not make a piece right.
+        self.hash(entry, offset, &data);
         let len: usize = data.iter().map(Bytes::len).sum();
         if landed.sealed == len as u64 && shared.info.random_access {
-            let version = shared.ledger(|ledger| ledger.version(entry));
-            shared.whole.offer(entry, offset, &data, version);
+            shared.whole.offer(entry, offset, &data, landed.version);
         }
         let mut wrong = None;
         for id in landed.pieces {
@@ -182,7 +204,7 @@ impl Lease {
         });
         for (id, linear, part, first) in parts {
             if let Some(digest) = first {
-                self.running.entry(id).or_insert_with(|| Running { hasher: digest.function().start(), next: 0 });
+                self.running.insert(id, Running { hasher: digest.function().start(), next: 0 });
             }
             let Some(running) = self.running.get_mut(&id).filter(|r| r.next == linear) else { continue };
             let mut at = offset;

@@ -126,9 +126,9 @@ impl Transfer {
         })
     }
 
-    /// How many sources this download has that are in use.
+    /// How many sources in use can deliver what this one can.
     pub fn live_sources(&self) -> usize {
-        self.shared.ledger(|ledger| ledger.live_sources())
+        self.shared.ledger(|ledger| ledger.live_sources(self.entry))
     }
 
     /// Bytes of all entries that are missing; `None` while lengths are unknown.

@@ -1,11 +1,13 @@
 //! Downloads through the whole engine, from sources that do what a test tells them.
 
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use dlm_api::testkit::{Act, Script, content};
 use dlm_api::{
-    Algorithm, CheckpointStore, Client, Digest, EntryId, EntryPath, EntryRecord, ErrorKind, FileCheckpoint, MemorySink,
-    Ranged, Record, Stamp, Verification,
+    Algorithm, CheckpointStore, Client, Digest, EntryId, EntryPath, EntryRecord, ErrorKind, FileCheckpoint, Locator,
+    MemorySink, Protocol, Ranged, Record, Resolved, Result, SourceRecord, Stamp, Verification, source_key,
 };
 
 const MIB: usize = 1 << 20;
@@ -78,6 +80,20 @@ async fn a_server_without_ranges_is_not_asked_again_and_again() {
     assert!(report.transferred < 13 << 20, "the surviving stream brings it all: {}", report.transferred);
 }
 
+#[derive(Debug)]
+struct Scripts(Script);
+
+#[async_trait]
+impl Protocol for Scripts {
+    fn schemes(&self) -> &[&str] {
+        &["script"]
+    }
+
+    async fn open(&self, _: &Locator) -> Result<Resolved> {
+        Ok(Resolved::Source(Arc::new(Ranged::new(self.0.clone()))))
+    }
+}
+
 /// Killed between the last two steps: the file has its name, and the record is still there.
 #[tokio::test]
 async fn a_file_that_was_finished_just_before_a_kill_is_complete() {
@@ -88,18 +104,28 @@ async fn a_file_that_was_finished_just_before_a_kill_is_complete() {
     let mut entry = EntryRecord::new(path.clone());
     entry.len = Some(8);
     entry.stamp = Some(Stamp { device: there.dev(), inode: there.ino() });
+    let ours = "script://a/f".parse().unwrap();
+    let source = SourceRecord { key: source_key(&ours), locator: ours.to_string(), state: Vec::new() };
     let store = FileCheckpoint::new(folder.path(), path);
-    store.save(&Record { entries: vec![entry.clone()], sources: Vec::new() }).await.unwrap();
+    let left = Record { entries: vec![entry], sources: vec![source] };
+    store.save(&left).await.unwrap();
 
     let script = Script::new("script://a/f", content(1, 8)).unwrap();
-    let run = || client().download_from_sources().source(Ranged::new(script.clone())).to_file(&file);
-    let report = run().await.unwrap();
+    let client = Client::builder().threads(2).protocol(Scripts(script.clone())).build();
+    let report = client.download("script://a/f").to_file(&file).await.unwrap();
     assert!(report.entries[0].skipped);
+    assert_eq!(report.entries[0].file.as_deref(), Some(&*file));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the record is gone");
 
-    // Somebody else's file of the same name is not taken for ours.
-    entry.stamp = Some(Stamp { device: there.dev(), inode: there.ino() + 1 });
-    store.save(&Record { entries: vec![entry], sources: Vec::new() }).await.unwrap();
-    assert_eq!(run().await.unwrap_err().kind(), ErrorKind::Exists);
+    // Somebody else's file of the same name is not taken for ours, nor is ours for what it was not checked against.
+    let mut other = left.clone();
+    other.entries[0].stamp = Some(Stamp { device: there.dev(), inode: there.ino() + 1 });
+    store.save(&other).await.unwrap();
+    assert_eq!(client.download("script://a/f").to_file(&file).await.unwrap_err().kind(), ErrorKind::Exists);
+    store.save(&left).await.unwrap();
+    let elsewhere = client.download("script://b/f").to_file(&file);
+    assert_eq!(elsewhere.await.unwrap_err().kind(), ErrorKind::Exists);
+    let checked = client.download("script://a/f").checksum(sha256(b"another")).to_file(&file);
+    assert_eq!(checked.await.unwrap_err().kind(), ErrorKind::Exists);
     assert_eq!(script.requests().len(), 0);
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time;
 
 use super::Client;
-use super::download::{Kept, lay_out};
+use super::download::Kept;
 use super::finish::Repair;
 use super::handle::{Command, Handle};
 use super::keeper::Keeper;
@@ -86,12 +86,14 @@ pub(super) struct Conductor {
     metered: u64,
     last_progress: Instant,
     pub(super) started: Instant,
-    /// Until the length is known that they are laid out in.
-    pieces: Vec<(u64, Digest)>,
     pub(super) restarts: u32,
     /// How often in a row all sources ended without a word although bytes are missing.
     pub(super) idle_rounds: u32,
+    /// How much had come when that was counted last.
+    pub(super) idle_at: u64,
     pub(super) resumed: u64,
+    /// What an earlier run left came from none of these sources.
+    pub(super) resumed_from_elsewhere: bool,
     /// An earlier run is known to have left nothing.
     began_empty: bool,
     pub(super) repair: Repair,
@@ -124,10 +126,11 @@ impl Conductor {
             metered: 0,
             last_progress: now(),
             started: now(),
-            pieces: std::mem::take(&mut plan.pieces),
             restarts: 0,
             idle_rounds: 0,
+            idle_at: 0,
             resumed: 0,
+            resumed_from_elsewhere: false,
             began_empty: false,
             repair: Repair::default(),
             checked: Vec::new(),
@@ -174,7 +177,10 @@ impl Conductor {
         match error.kind() {
             // A stop has made its checkpoint; what is wrong is not to be recorded, and what may be lost no more.
             ErrorKind::Cancelled | ErrorKind::Corrupt => Ok(()),
-            ErrorKind::Storage => self.keeper.distrust().await,
+            ErrorKind::Storage => {
+                self.keeper.distrust().await;
+                Ok(())
+            }
             _ => self.keeper.checkpoint().await,
         }
     }
@@ -256,6 +262,7 @@ impl Conductor {
             if let Some(path) = &plan.path {
                 ledger.set_path(entry, path.clone());
             }
+            ledger.set_pieces(std::mem::take(&mut plan.pieces));
             for fact in plan.facts.drain(..).chain([Fact::LayoutComplete]) {
                 ledger.learn(Voice::User, fact)?;
             }
@@ -268,9 +275,9 @@ impl Conductor {
         };
         self.shared.send(Event::Named { entry, path: path.clone() });
         let ready = match self.shared.prepare(entry).await {
-            Err(error) if error.kind() == ErrorKind::Exists && plan.resume => {
-                return match self.keeper.finished_before(&path).await {
-                    Some(len) => Ok(Some(self.there_already(path, len))),
+            Err(error) if plan.resume => {
+                return match self.there_before(&error).await? {
+                    Some(report) => Ok(Some(report)),
                     None => Err(error),
                 };
             }
@@ -282,15 +289,17 @@ impl Conductor {
         let loaded = if plan.resume { self.keeper.load().await? } else { None };
         if let Some(loaded) = loaded {
             let by = self.shared.ledger(|ledger| ledger.add_past());
+            self.resumed_from_elsewhere = !loaded.record.as_ref().is_some_and(|record| self.keeper.is_ours(record));
             self.resumed = self.keeper.restore(&loaded, entry, &ready, by).await?;
         }
         if self.resumed == 0 {
-            // Whatever is there, nobody knows what it is; and no record is to claim that somebody did.
+            // Whatever is there, nobody knows what it is; and no record is to claim that somebody did. It goes when there is
+            // something to take its place.
             self.keeper.remove().await?;
-            if !ready.prepared.existing.is_empty() {
-                self.shared.sink.reset(entry).await?;
+            self.began_empty = ready.prepared.existing.is_empty();
+            if let Some(ready) = self.shared.prepared.lock().await.get_mut(&entry) {
+                ready.is_stale = !self.began_empty;
             }
-            self.began_empty = true;
         }
         if self.resumed > 0 {
             self.shared.send(Event::Resumed { bytes: self.resumed });
@@ -299,7 +308,11 @@ impl Conductor {
     }
 
     fn add(&mut self, name: String, source: Arc<dyn Source>, entry: Option<EntryId>) {
-        let id = self.shared.ledger(|ledger| ledger.add_source(name.clone()));
+        let id = self.shared.ledger(|ledger| {
+            let id = ledger.add_source(name.clone());
+            entry.into_iter().for_each(|entry| ledger.bind(id, entry));
+            id
+        });
         let transfer = Transfer::new(self.shared.clone(), id, entry);
         self.runners.push(Runner::new(id, source, transfer, name));
     }
@@ -345,7 +358,12 @@ impl Conductor {
                 runner.transfer.retrying(&error, pause);
             }
             Next::Bench(error) => self.bench(i, error),
-            Next::Fail(error) => return self.skipped().await?.map_or(Err(error), |report| Ok(Some(report))),
+            Next::Fail(error) => {
+                return match self.there_before(&error).await? {
+                    Some(report) => Ok(Some(report)),
+                    None => Err(error),
+                };
+            }
         }
         Ok(None)
     }
@@ -393,7 +411,15 @@ impl Conductor {
         }
     }
 
-    async fn obey(&mut self) -> Result<()> {
+    /// Returns when the caller wants something else.
+    pub(super) async fn wait_for_command(&mut self) {
+        if self.command.changed().await.is_err() {
+            // Nobody can want anything any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(super) async fn obey(&mut self) -> Result<()> {
         let stopped = || Error::new(ErrorKind::Cancelled, "stopped by the caller");
         loop {
             let command = *self.command.borrow_and_update();
@@ -433,18 +459,6 @@ impl Conductor {
 
     fn spawn_chores(&self) -> Task<Error> {
         spawn_chores(&self.shared, &self.keeper)
-    }
-
-    /// Lays out the caller's pieces once the length is known.
-    pub(super) fn lay_out_pieces(&mut self) -> Result<()> {
-        if self.pieces.is_empty() {
-            return Ok(());
-        }
-        let Some(len) = self.shared.ledger(|ledger| ledger.len(EntryId::FIRST)) else { return Ok(()) };
-        let pieces = lay_out(EntryId::FIRST, len, &std::mem::take(&mut self.pieces));
-        self.shared.ledger(|ledger| ledger.learn(Voice::User, Fact::Pieces(pieces)))?;
-        self.shared.notify();
-        Ok(())
     }
 
     pub(super) fn want_digests(&self) {

@@ -16,7 +16,7 @@ use crate::checkpoint::{CheckpointStore, FileCheckpoint, SourceRecord, source_ke
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Report;
-use crate::fact::{Fact, Piece};
+use crate::fact::Fact;
 use crate::limit::Limiter;
 use crate::locator::Locator;
 use crate::path::EntryPath;
@@ -25,7 +25,7 @@ use crate::protocol::Resolved;
 use crate::scheduler::Scheduler;
 use crate::sink::{FileOptions, FileSink, MemorySink, OnExists, Sink, WriterSink};
 use crate::source::Source;
-use crate::span::{EntryId, Span};
+use crate::span::EntryId;
 
 /// What to fetch, and how. [`Client::download`] starts one; [`to_file`](Self::to_file) and its siblings say where to put it.
 #[must_use = "a download does nothing before it has a place to go, and is awaited or started"]
@@ -240,6 +240,16 @@ impl Job {
             connections: download.connections,
             retries: download.retries,
             keep_modified,
+            forget_record: match &kept {
+                Kept::Folder(folder) => {
+                    let folder = folder.clone();
+                    Some(Box::new(move |path| {
+                        let store = FileCheckpoint::new(&folder, path);
+                        Box::pin(async move { store.remove().await })
+                    }))
+                }
+                Kept::Store(_) => None,
+            },
         };
         let shared = Arc::new(Shared::new(sink, setup));
         if let Some(scheduler) = download.scheduler.take() {
@@ -291,18 +301,6 @@ impl Kept {
             Self::Folder(folder) => Some(Arc::new(FileCheckpoint::new(folder, path.clone()))),
         }
     }
-}
-
-/// The pieces of an entry of this length, from equal pieces one after the other.
-pub(super) fn lay_out(entry: EntryId, len: u64, pieces: &[(u64, Digest)]) -> Vec<Piece> {
-    let mut at = 0;
-    let lay = |(piece_len, digest): &(u64, Digest)| {
-        let end = (at + piece_len).min(len);
-        let span = Span::new(entry, at..end);
-        at = end;
-        (!span.is_empty()).then(|| Piece::new(span, digest.clone()))
-    };
-    pieces.iter().map_while(lay).collect()
 }
 
 impl IntoFuture for Job {

@@ -1,5 +1,6 @@
 //! Turns of the conductor: what is in doubt, what has to start again, and the end.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
@@ -64,7 +65,6 @@ impl Conductor {
             let (entries, reasons): (Vec<_>, Vec<_>) = restarts.into_iter().unzip();
             self.restart(&entries, &reasons[0]).await?;
         }
-        self.lay_out_pieces()?;
         self.recheck().await?;
         if self.shared.ledger(|ledger| ledger.has_quarantine()) {
             // First no record claims these bytes any more, then somebody may write others there.
@@ -153,6 +153,10 @@ impl Conductor {
         if self.repair.active {
             return self.next_repair().await;
         }
+        let transferred = self.shared.counters.transferred.load(Ordering::Relaxed);
+        if transferred > std::mem::replace(&mut self.idle_at, transferred) {
+            self.idle_rounds = 0;
+        }
         let done = self.runners.iter().any(|r| matches!(r.state, RunnerState::Done));
         if done && self.idle_rounds < MAX_IDLE_ROUNDS {
             self.idle_rounds += 1;
@@ -208,9 +212,20 @@ impl Conductor {
         for entry in (0..count as u32).map(EntryId::new) {
             // What was sealed just before its source ended was not passed on.
             self.shared.drain(entry).await?;
-            self.shared.whole.catch_up(&self.shared, entry).await?;
+            // This can take minutes, and the caller may not want to wait for it.
+            let shared = self.shared.clone();
+            tokio::select! {
+                hashed = shared.whole.catch_up(&shared, entry) => hashed?,
+                _ = self.wait_for_command() => {
+                    self.obey().await?;
+                    return Ok(None);
+                }
+            }
             let len = self.shared.ledger(|ledger| ledger.len(entry)).unwrap_or(0);
             let outcomes = self.shared.whole.finish(entry, len);
+            if outcomes.is_empty() && self.shared.ledger(|ledger| ledger.has_user_digest(entry)) {
+                return Err(Error::new(ErrorKind::Corrupt, "the checksum could not be computed"));
+            }
             let wrong: Vec<Digest> = outcomes.iter().filter(|(_, good)| !good).map(|(d, _)| d.clone()).collect();
             if !wrong.is_empty() {
                 return self.wrong_digest(entry, &wrong).await;
@@ -219,6 +234,7 @@ impl Conductor {
         }
         self.shared.ledger(|ledger| ledger.set_exclusive(None));
         self.name_culprits();
+        self.keeper.close().await;
         let finishes = (0..count as u32).map(EntryId::new).map(|entry| {
             let shared = self.shared.clone();
             async move {
@@ -318,9 +334,6 @@ impl Conductor {
             ledger.unbench(source);
             ledger.set_exclusive(Some(source));
         });
-        if let Some(runner) = self.runners.iter_mut().find(|r| r.id == source) {
-            runner.state = RunnerState::Idle;
-        }
         self.restart(&[entry], "the checksum is wrong, and a source that was not believed has another content").await
     }
 
@@ -394,7 +407,8 @@ impl Conductor {
         if len > 0 && ledger.verified(id).bytes() == len {
             return Verification::Pieces;
         }
-        if ledger.is_one_content(id) { Verification::SameContent } else { Verification::Unverified }
+        let one_content = ledger.is_one_content(id) && !self.resumed_from_elsewhere;
+        if one_content { Verification::SameContent } else { Verification::Unverified }
     }
 
     /// Fills in where the files are, and the names that the sink chose for them.
@@ -416,6 +430,23 @@ impl Conductor {
         let ready = self.shared.prepared.lock().await.get(&entry).filter(|ready| ready.prepared.skip).cloned();
         let Some(ready) = ready else { return Ok(None) };
         Ok(Some(self.there_already(ready.prepared.path.unwrap_or(ready.path), ready.len.unwrap_or(0))))
+    }
+
+    /// A file that was there before is no failure if it is to be left as it is, or if an earlier run of this download had just
+    /// finished it. With a checksum it is: that run may have been given another one.
+    pub(super) async fn there_before(&mut self, error: &Error) -> Result<Option<Report>> {
+        if error.kind() != ErrorKind::Exists {
+            return self.skipped().await;
+        }
+        let (path, is_to_be_checked) =
+            self.shared.ledger(|ledger| (ledger.path(EntryId::FIRST).cloned(), ledger.has_user_digest(EntryId::FIRST)));
+        let Some(path) = path.filter(|_| !is_to_be_checked) else { return Ok(None) };
+        let finished = self.keeper.finished_before(&path).await;
+        Ok(finished.map(|(file, len)| {
+            let mut report = self.there_already(path, len);
+            report.entries[0].file = Some(file);
+            report
+        }))
     }
 
     /// The report of a file that was there before.

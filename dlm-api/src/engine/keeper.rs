@@ -4,6 +4,7 @@
 //! record that says so is on stable storage itself.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,9 @@ use tokio::sync::Mutex;
 use super::download::Kept;
 use crate::checkpoint::{CheckpointStore, EntryRecord, FileCheckpoint, Loaded, Record, SourceRecord};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
 use crate::fact::Fact;
-use crate::ledger::Voice;
+use crate::ledger::{Ledger, Voice};
 use crate::path::EntryPath;
 use crate::pipeline::{READ_BACK, Ready, Shared, now};
 use crate::runs::RangeSet;
@@ -47,12 +49,14 @@ struct State {
     begun: bool,
     /// How many entries it has.
     entries: usize,
+    /// The download is over, or about to be: nothing is recorded any more.
+    closed: bool,
     last: Instant,
 }
 
 impl Keeper {
     pub(super) fn new(shared: Arc<Shared>, kept: Kept, sources: Vec<SourceRecord>) -> Self {
-        let state = Mutex::new(State { begun: false, entries: 0, last: now() });
+        let state = Mutex::new(State { begun: false, entries: 0, closed: false, last: now() });
         Self { shared, kept, store: OnceLock::new(), sources, state }
     }
 
@@ -86,21 +90,30 @@ impl Keeper {
         }
     }
 
-    /// The length of the file at `path`, if it is the one that an earlier run finished just before it was killed: it has its
+    /// The file at `path` and its length, if it is the one that an earlier run finished just before it was killed: it has its
     /// final name, which it got after everything was checked and synced, but its record is still there.
-    pub(super) async fn finished_before(&self, path: &EntryPath) -> Option<u64> {
+    pub(super) async fn finished_before(&self, path: &EntryPath) -> Option<(PathBuf, u64)> {
         let Kept::Folder(folder) = &self.kept else { return None };
         let store = FileCheckpoint::new(folder, path.clone());
         let record = store.load().await.ok()?.record?;
+        if !self.is_ours(&record) {
+            return None;
+        }
         let entry = record.entries.first().filter(|entry| entry.path == *path)?;
         let file = folder.join(path.as_str());
-        let there = tokio::task::spawn_blocking(move || file.symlink_metadata()).await.ok()?.ok()?;
+        let looked_at = file.clone();
+        let there = tokio::task::spawn_blocking(move || looked_at.symlink_metadata()).await.ok()?.ok()?;
         let is_same = entry.stamp == Some(Stamp { device: there.dev(), inode: there.ino() });
         if !is_same || entry.len != Some(there.len()) {
             return None;
         }
         store.remove().await.ok()?;
-        entry.len
+        Some((file, there.len()))
+    }
+
+    /// Whether a record is of a download that has a source in common with this one.
+    pub(super) fn is_ours(&self, record: &Record) -> bool {
+        record.sources.iter().any(|theirs| self.sources.iter().any(|ours| ours.key == theirs.key))
     }
 
     /// What an earlier run left. A damaged record is told, and not believed.
@@ -115,8 +128,7 @@ impl Keeper {
         match store.load().await {
             Ok(loaded) => Ok(loaded.record.is_some().then_some(loaded)),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
-                self.shared
-                    .send(crate::event::Event::Warning(format!("{}; starting again from nothing", error.chain())));
+                self.shared.send(Event::Warning(format!("{}; starting again from nothing", error.chain())));
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -181,6 +193,9 @@ impl Keeper {
     pub(super) async fn log(&self) -> Result<()> {
         let Some(store) = self.store().await.filter(|_| self.is_worth_it()) else { return Ok(()) };
         let mut state = self.state.lock().await;
+        if state.closed {
+            return Ok(());
+        }
         let known = |state: &State, spans: &[Span]| spans.iter().all(|span| span.entry.index() < state.entries);
         let mut written = self.shared.ledger(|ledger| ledger.take_unlogged());
         if !state.begun || !known(&state, &written) {
@@ -213,20 +228,30 @@ impl Keeper {
     /// Makes all that is sealed durable, and records it.
     pub(super) async fn checkpoint(&self) -> Result<()> {
         let Some(store) = self.store().await else { return Ok(()) };
-        let mut dirty = self.shared.ledger(|ledger| ledger.dirty());
-        let versions = |dirty: &[(EntryId, RangeSet)]| -> Vec<u64> {
-            self.shared.ledger(|ledger| dirty.iter().map(|(entry, _)| ledger.version(*entry)).collect())
+        let versions = |ledger: &Ledger, dirty: &[(EntryId, RangeSet)]| -> Vec<u64> {
+            dirty.iter().map(|(entry, _)| ledger.version(*entry)).collect()
         };
-        let before = versions(&dirty);
+        let (mut dirty, before) = self.shared.ledger(|ledger| {
+            let dirty = ledger.dirty();
+            let before = versions(ledger, &dirty);
+            (dirty, before)
+        });
         for (entry, _) in &dirty {
+            if self.state.lock().await.closed {
+                return Ok(());
+            }
             if let Err(error) = self.shared.sink.sync(*entry).await {
-                self.distrust().await?;
+                self.distrust().await;
                 return Err(error);
             }
         }
         let mut state = self.state.lock().await;
+        if state.closed {
+            return Ok(());
+        }
         // Where bytes were taken back meanwhile, others may have been written in their place, after the sync.
-        let mut changed = before.into_iter().zip(versions(&dirty)).map(|(before, now)| before != now);
+        let after = self.shared.ledger(|ledger| versions(ledger, &dirty));
+        let mut changed = before.into_iter().zip(after).map(|(before, now)| before != now);
         dirty.retain(|_| changed.next() == Some(false));
         // Recorded first, called durable afterwards.
         let record = self.record(&dirty).await;
@@ -243,20 +268,36 @@ impl Keeper {
     }
 
     /// The sink failed. What was written since the last good sync may be lost, and a second sync could claim the contrary. The
-    /// log claims these bytes, so it goes.
-    pub(super) async fn distrust(&self) -> Result<()> {
+    /// log claims these bytes, so it goes; where even that fails, all that is recorded.
+    pub(super) async fn distrust(&self) {
         self.shared.ledger(|ledger| {
             let count = ledger.entry_count() as u32;
             (0..count).for_each(|i| ledger.lose_dirty(EntryId::new(i)));
         });
-        self.save().await
+        let Some(store) = self.store().await else { return };
+        let mut state = self.state.lock().await;
+        if !state.begun {
+            return;
+        }
+        if let Err(error) = self.save_record(store.as_ref(), &mut state).await {
+            self.shared.send(Event::Warning(error.chain()));
+            // What can't be corrected must not be believed.
+            if let Err(error) = store.remove().await {
+                self.shared.send(Event::Warning(error.chain()));
+            }
+        }
+    }
+
+    /// From here on nothing is recorded: every byte is checked, and the entries get their final names.
+    pub(super) async fn close(&self) {
+        self.state.lock().await.closed = true;
     }
 
     /// Saves what is durable as it stands: called when something was taken back.
     pub(super) async fn save(&self) -> Result<()> {
         let Some(store) = self.store().await else { return Ok(()) };
         let mut state = self.state.lock().await;
-        if state.begun {
+        if state.begun && !state.closed {
             self.save_record(store.as_ref(), &mut state).await?;
         }
         Ok(())
@@ -275,10 +316,10 @@ impl Keeper {
     async fn record(&self, more: &[(EntryId, RangeSet)]) -> Record {
         let prepared = self.shared.prepared.lock().await;
         let entries = self.shared.ledger(|ledger| {
-            // Numbers in the record are places in it: up to the first entry that has no file yet.
+            // Numbers in the record are places in it, so that an entry without a file yet has one too, if it has a path.
             let ids = (0..ledger.entry_count() as u32).map(EntryId::new);
-            let ready = ids.map_while(|id| prepared.get(&id).map(|ready| (id, ready)));
-            let record_of = |(id, ready): (EntryId, &Ready)| {
+            let record_of = |id: EntryId| {
+                let Some(ready) = prepared.get(&id) else { return ledger.path(id).cloned().map(EntryRecord::new) };
                 let mut durable = ledger.durable(id).clone();
                 let added = more.iter().filter(|(entry, _)| *entry == id).flat_map(|(_, ranges)| ranges.ranges());
                 // What was taken back meanwhile is not sealed any more.
@@ -296,9 +337,9 @@ impl Keeper {
                 entry.stamp = ready.prepared.stamp;
                 entry.identities = ledger.common_identities(id);
                 entry.modified = ledger.modified(id);
-                entry
+                Some(entry)
             };
-            ready.map(record_of).collect()
+            ids.map_while(record_of).collect()
         });
         Record { entries, sources: self.sources.clone() }
     }

@@ -35,10 +35,7 @@ impl Ledger {
     /// Gives a source the bytes that the scheduler picks for it.
     pub fn claim(&mut self, ask: &Ask, scheduler: &mut dyn Scheduler, now: Instant) -> Result<Grant, NotNow> {
         let entry_done = |e: EntryId| self.entries.get(e.index()).is_some_and(|e| e.is_complete());
-        if self.is_benched(ask.source)
-            || self.is_complete()
-            || (self.layout_complete && ask.entry.is_some_and(entry_done))
-        {
+        if self.is_benched(ask.source) || self.is_complete() || ask.entry.is_some_and(entry_done) {
             return Err(NotNow::Done);
         }
         if self.exclusive.is_some_and(|only| only != ask.source) {
@@ -100,6 +97,11 @@ impl Ledger {
         ask.entry.is_none_or(|only| only == entry) && self.entries.get(entry.index()).is_some_and(|e| !e.blocked)
     }
 
+    /// Whether one stream has to bring the entry: not where each piece proves itself.
+    fn is_one_stream(&self, entry: EntryId) -> bool {
+        self.entries[entry.index()].solo && !self.is_covered_by_pieces(entry)
+    }
+
     fn is_leased(&self, entry: EntryId) -> bool {
         self.leases.values().any(|l| l.held.iter().any(|h| h.span.entry == entry))
     }
@@ -112,7 +114,7 @@ impl Ledger {
             return None;
         }
         let entry = &self.entries[id.index()];
-        let range = if entry.len.is_none() || entry.solo {
+        let range = if entry.len.is_none() || self.is_one_stream(id) {
             // One stream brings all of it, as nobody can tell where a second one would have to start, or whether it would fit.
             let (first, ()) = entry.free.next_from(0).filter(|_| !self.is_leased(id))?;
             first
@@ -209,7 +211,7 @@ impl Ledger {
         let in_window = self.window.as_ref().is_none_or(|w| w.entry == span.entry && span.range.end <= w.range.end);
         self.may_deliver(ask, span.entry)
             && in_window
-            && !self.entries[span.entry.index()].solo
+            && !self.is_one_stream(span.entry)
             && self.entries[span.entry.index()].free.contains(&span.range)
             && self.pieces.overlapping(span).all(|id| self.pieces.get(id).spans.iter().all(inside))
     }
@@ -220,7 +222,7 @@ impl Ledger {
         let held = &victim.held[0];
         let (entry, tail) = (held.span.entry, held.tail());
         let state = &self.entries[entry.index()];
-        if state.solo || state.len.is_none() || !self.may_deliver(ask, entry) {
+        if self.is_one_stream(entry) || state.len.is_none() || !self.may_deliver(ask, entry) {
             return Err(NotNow::Wait);
         }
         let mut at = at.max(tail.start);

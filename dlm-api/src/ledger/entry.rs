@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::streams::Streams;
 use super::voices::{Verdict, Voice, Voices};
 use crate::digest::Digest;
-use crate::fact::Identity;
+use crate::fact::{Identity, Strength};
 use crate::path::EntryPath;
 use crate::runs::{RangeSet, Runs};
 use crate::span::{OPEN_END, SourceId};
@@ -72,7 +72,23 @@ impl EntryFacts {
     }
 
     pub(super) fn digests(&self, weight: impl Fn(Voice) -> u32) -> Vec<Digest> {
+        let of_user: Vec<Digest> = self.digests.iter().filter_map(|(_, v)| v.of(Voice::User).cloned()).collect();
+        if !of_user.is_empty() {
+            // What the caller knows is enough, and a source that says more can only spoil it.
+            return of_user;
+        }
         self.digests.iter().filter_map(|(_, voices)| voices.value(&weight).cloned()).collect()
+    }
+
+    pub(super) fn has_user_digest(&self) -> bool {
+        self.digests.iter().any(|(_, voices)| voices.of(Voice::User).is_some())
+    }
+
+    pub(super) fn has_live_identity(&self, strength: Strength, weight: impl Fn(Voice) -> u32) -> bool {
+        let is_live = |(known, voices): &(Identity, Voices<String>)| {
+            known.strength == strength && voices.value(&weight).is_some_and(|value| voices.is_said_by_a_source(value))
+        };
+        self.identities.iter().any(is_live)
     }
 
     pub(super) fn identities(&self, weight: impl Fn(Voice) -> u32) -> Vec<Identity> {

@@ -6,7 +6,7 @@ use super::voices::{Verdict, Voice, WEIGHT_PLAIN, WEIGHT_PROVEN, WEIGHT_USER};
 use super::{EntryState, Ledger, SourceState};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fact::{Fact, Identity, Piece};
+use crate::fact::{Fact, Identity, Piece, Strength};
 use crate::path::EntryPath;
 use crate::sink::Entry;
 use crate::span::{EntryId, OPEN_END, Span};
@@ -119,7 +119,7 @@ impl Ledger {
             return Err(Error::new(ErrorKind::Protocol, "a length that no file can have").with("len", len));
         }
         // A digest beats a source's word.
-        if matches!(who, Voice::Source(_)) && self.pieces.end(id) > len {
+        if matches!(who, Voice::Source(_)) && (self.pieces.end(id) > len || !self.fits_template(id, len)) {
             return Err(disagrees("the length"));
         }
         let verdict = self.entries[id.index()].facts.len.say(who, len, weight(&self.sources));
@@ -145,6 +145,7 @@ impl Ledger {
             return;
         }
         let before = state.len.replace(len);
+        self.lay_out(id, len);
         for span in self.pieces.cut(id, len) {
             self.entries[span.entry.index()].verified.remove(span.range);
         }
@@ -157,6 +158,41 @@ impl Ledger {
             self.give_back(id, before..len);
         }
         self.touch(id);
+    }
+
+    /// The caller's pieces of the first entry, one after the other: their lengths and digests. They are laid out as soon as the
+    /// entry's length is known, before a byte can be written.
+    pub fn set_pieces(&mut self, pieces: Vec<(u64, Digest)>) {
+        self.template = pieces;
+        if self.entries.first().is_some_and(|entry| entry.len.is_some()) {
+            self.lay_out(EntryId::FIRST, self.entries[0].len.unwrap_or(0));
+        }
+    }
+
+    /// Whether an entry of this length has as many pieces as the caller named.
+    fn fits_template(&self, id: EntryId, len: u64) -> bool {
+        let Some((last, _)) = self.template.last().filter(|_| id == EntryId::FIRST) else { return true };
+        let end = self.template.iter().fold(0_u64, |sum, (len, _)| sum.saturating_add(*len));
+        len <= end && len > end.saturating_sub(*last)
+    }
+
+    fn lay_out(&mut self, id: EntryId, len: u64) {
+        if id != EntryId::FIRST || self.template.is_empty() {
+            return;
+        }
+        // The last piece may have been laid out for another length.
+        for span in self.pieces.withdraw(Voice::User) {
+            self.entries[span.entry.index()].verified.remove(span.range);
+        }
+        let mut at = 0;
+        for (piece_len, digest) in self.template.clone() {
+            let end = len.min(at + piece_len);
+            if at < end {
+                // The user's word is never refused.
+                let _ = self.learn_piece(Voice::User, Piece::new(Span::new(id, at..end), digest));
+            }
+            at = end;
+        }
     }
 
     fn judge(&mut self, verdict: Verdict, what: &'static str) -> Result<()> {
@@ -203,6 +239,11 @@ impl Ledger {
             ));
         }
         let spans = piece.spans.clone();
+        if who == Voice::User {
+            for span in self.pieces.make_way(&spans) {
+                self.entries[span.entry.index()].verified.remove(span.range);
+            }
+        }
         if !self.pieces.add(piece, who)? {
             return Ok(());
         }
@@ -233,7 +274,10 @@ impl Ledger {
         }
         let sealed = |s: &Span| self.entries[s.entry.index()].sealed.bytes_within(s.range.clone());
         let (have, want) = (spans.iter().map(sealed).sum::<u64>(), spans.iter().map(Span::len).sum::<u64>());
-        if have == want {
+        let verified = |s: &Span| self.entries[s.entry.index()].verified.contains(&s.range);
+        if spans.iter().all(verified) {
+            // An earlier run checked it.
+        } else if have == want {
             self.recheck.extend(self.pieces.at(spans[0].entry, spans[0].range.start));
         } else if have > 0 {
             for span in spans {
@@ -307,6 +351,16 @@ impl Ledger {
     /// What an entry's content is, by everyone who is believed.
     pub fn identities(&self, id: EntryId) -> Vec<Identity> {
         self.entries[id.index()].facts.identities(weight(&self.sources))
+    }
+
+    /// Whether the caller knows what an entry as a whole must hash to.
+    pub fn has_user_digest(&self, id: EntryId) -> bool {
+        self.entries[id.index()].facts.has_user_digest()
+    }
+
+    /// Whether a source of this run says what the content is, and that is what is believed.
+    pub fn has_live_identity(&self, id: EntryId, strength: Strength) -> bool {
+        self.entries[id.index()].facts.has_live_identity(strength, weight(&self.sources))
     }
 
     /// Whether all of an entry is, or will be, checked piece by piece.

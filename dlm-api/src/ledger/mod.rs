@@ -34,6 +34,7 @@ pub use pieces::PieceId;
 pub use view::{LeaseView, View};
 pub use voices::Voice;
 
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::fact::Piece;
 use crate::path::EntryPath;
@@ -62,6 +63,8 @@ pub struct Ledger {
     /// Sources whose bytes did not match a liar's digests.
     pardoned: BTreeSet<SourceId>,
     recheck: Vec<PieceId>,
+    /// The caller's pieces of the first entry, one after the other: their lengths and digests.
+    template: Vec<(u64, Digest)>,
 }
 
 #[derive(Debug)]
@@ -70,6 +73,8 @@ struct SourceState {
     /// It delivered verified bytes.
     proven: bool,
     benched: bool,
+    /// The only entry of which it can deliver.
+    bound: Option<EntryId>,
     /// It stands for an earlier run.
     past: bool,
     /// What it calls the only entry.
@@ -94,6 +99,8 @@ pub struct Landed {
     pub sealed: u64,
     /// Pieces that are whole now and wait for their digest to be checked.
     pub pieces: Vec<PieceId>,
+    /// The entry's [version](Ledger::version) when that was so.
+    pub version: u64,
 }
 
 impl Ledger {
@@ -104,7 +111,14 @@ impl Ledger {
 
     /// Adds a source. The name has no secrets in it.
     pub fn add_source(&mut self, name: impl Into<String>) -> SourceId {
-        self.sources.push(SourceState { name: name.into(), proven: false, benched: false, past: false, alias: None });
+        self.sources.push(SourceState {
+            name: name.into(),
+            proven: false,
+            benched: false,
+            bound: None,
+            past: false,
+            alias: None,
+        });
         SourceId::new(self.sources.len() as u32 - 1)
     }
 
@@ -139,9 +153,15 @@ impl Ledger {
         self.sources[source.index()].benched
     }
 
-    /// How many sources are in use.
-    pub fn live_sources(&self) -> usize {
-        self.sources.iter().filter(|s| !s.benched).count()
+    /// How many sources are in use that can deliver bytes of this entry; of any entry for `None`.
+    pub fn live_sources(&self, entry: Option<EntryId>) -> usize {
+        let can = |bound: Option<EntryId>| entry.is_none() || bound.is_none() || bound == entry;
+        self.sources.iter().filter(|s| !s.benched && can(s.bound)).count()
+    }
+
+    /// The source delivers bytes of this entry only.
+    pub fn bind(&mut self, source: SourceId, entry: EntryId) {
+        self.sources[source.index()].bound = Some(entry);
     }
 
     /// Nobody but this source is given leases.
@@ -186,7 +206,7 @@ impl Ledger {
                 held.landed.insert(part.range.clone());
             }
         }
-        let mut landed = Landed::default();
+        let mut landed = Landed { version: self.version(span.entry), ..Landed::default() };
         for part in &parts {
             landed.pieces.extend(self.pieces.overlapping(part));
             landed.sealed += self.seal_between(lease, part, source);
@@ -301,9 +321,21 @@ impl Ledger {
         }
         if !hedge {
             spans.iter().for_each(|span| self.give_back(span.entry, span.range.clone()));
+            self.cut_to_window(lease);
         }
         self.pieces.note_failure(id, source);
         true
+    }
+
+    /// A lease that has lost the bytes which a sequential sink waits for keeps no more than the window allows others.
+    fn cut_to_window(&mut self, lease: LeaseId) {
+        let Some(Span { entry, range }) = self.window.clone() else { return };
+        let Some(state) = self.leases.get_mut(&lease) else { return };
+        if state.held.iter().any(|h| h.span.entry == entry && h.span.range.contains(&range.start)) {
+            return;
+        }
+        state.carve(entry, &(range.end..crate::span::OPEN_END));
+        self.give_back(entry, range.end..self.entries[entry.index()].end());
     }
 
     /// What the bytes hash to that this source delivered for a piece, and that are not what its digest says. Where others
@@ -504,7 +536,8 @@ impl Ledger {
             totals.sealed += entry.sealed.bytes();
             totals.verified += entry.verified.bytes();
             totals.durable += entry.durable.bytes();
-            totals.len = totals.len.zip(entry.len).map(|(sum, len)| sum + len);
+            // Lengths that sources make up can be of any size.
+            totals.len = totals.len.zip(entry.len).map(|(sum, len)| sum.saturating_add(len));
         }
         totals.len = totals.len.filter(|_| self.layout_complete);
         let held = self.leases.values().filter(|l| !l.hedge).flat_map(|l| &l.held);

@@ -64,6 +64,18 @@ impl Pieces {
         Ok(true)
     }
 
+    /// Forgets what sources said of these bytes, for the caller's word to take its place; says where that was.
+    pub(super) fn make_way(&mut self, spans: &[Span]) -> Vec<Span> {
+        let of_sources = |id: PieceId| matches!(self.said_by(id), Voice::Source(_));
+        if !spans.iter().any(|span| self.overlapping(span).any(of_sources)) {
+            return Vec::new();
+        }
+        let overlaps = |s: &Span| {
+            spans.iter().any(|t| s.entry == t.entry && s.range.start < t.range.end && t.range.start < s.range.end)
+        };
+        self.forget(|known| matches!(known.by, Voice::Source(_)) && known.piece.spans.iter().any(overlaps))
+    }
+
     pub(super) fn get(&self, id: PieceId) -> &Piece {
         &self.known[id.0 as usize].piece
     }

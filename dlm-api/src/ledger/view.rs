@@ -80,9 +80,9 @@ impl View<'_> {
         self.ledger.pieces.has_failures()
     }
 
-    /// How many sources are in use.
-    pub fn live_sources(&self) -> usize {
-        self.ledger.sources.iter().filter(|s| !s.benched).count()
+    /// How many sources are in use that can deliver bytes of this entry; of any entry for `None`.
+    pub fn live_sources(&self, entry: Option<EntryId>) -> usize {
+        self.ledger.live_sources(entry)
     }
 
     /// All leases.

@@ -79,6 +79,11 @@ impl<T: Clone + PartialEq> Voices<T> {
         self.0.retain(|(w, _)| *w != who);
     }
 
+    /// Whether a source says this.
+    pub(super) fn is_said_by_a_source(&self, value: &T) -> bool {
+        self.0.iter().any(|(who, said)| matches!(who, Voice::Source(_)) && said == value)
+    }
+
     /// What `who` said.
     pub(super) fn of(&self, who: Voice) -> Option<&T> {
         self.0.iter().find(|(w, _)| *w == who).map(|(_, v)| v)

@@ -63,6 +63,9 @@ pub(crate) struct Shared {
     sequencer: Option<Arc<AsyncMutex<Sequencer>>>,
 }
 
+/// Takes away what is recorded of a download to a path.
+pub(crate) type ForgetRecord = Box<dyn Fn(EntryPath) -> BoxFuture<'static, Result<()>> + Send + Sync>;
+
 /// What a download is set up with.
 pub(crate) struct Setup {
     pub(crate) limits: Vec<Arc<Limiter>>,
@@ -78,6 +81,8 @@ pub(crate) struct Setup {
     pub(crate) retries: Option<u32>,
     /// Whether the time of the last change is kept.
     pub(crate) keep_modified: bool,
+    /// Takes away what is recorded of a download to this path.
+    pub(crate) forget_record: Option<ForgetRecord>,
 }
 
 impl Default for Setup {
@@ -91,6 +96,7 @@ impl Default for Setup {
             connections: None,
             retries: None,
             keep_modified: true,
+            forget_record: None,
         }
     }
 }
@@ -114,12 +120,18 @@ pub(crate) struct Ready {
     pub(crate) path: EntryPath,
     pub(crate) len: Option<u64>,
     pub(crate) prepared: Prepared,
+    /// What the sink has of it is of another download, and goes before the first byte comes.
+    pub(crate) is_stale: bool,
 }
 
 impl Shared {
     pub(crate) fn new(sink: Arc<dyn Sink>, setup: Setup) -> Self {
         let info = sink.info();
-        let core = Core { ledger: Ledger::new(), scheduler: Box::new(Balanced::new()) };
+        let mut core = Core { ledger: Ledger::new(), scheduler: Box::new(Balanced::new()) };
+        if !info.random_access {
+            // From the start: others may ask for work before the first byte has come.
+            core.ledger.set_window(Sequencer::new().window(EntryId::FIRST, &info, &core.ledger));
+        }
         Self {
             core: Mutex::new(core),
             changed: watch::Sender::new(()),
@@ -181,7 +193,23 @@ impl Shared {
 
     /// Makes the sink ready for an entry, under the name that is best known now.
     pub(crate) async fn prepare(&self, id: EntryId) -> Result<Ready> {
+        self.prepare_locked(&mut *self.prepared.lock().await, id).await
+    }
+
+    /// The same, right before the first bytes come: what somebody else left there goes.
+    pub(crate) async fn prepare_to_write(&self, id: EntryId) -> Result<Ready> {
         let mut all = self.prepared.lock().await;
+        let ready = self.prepare_locked(&mut all, id).await?;
+        if ready.is_stale {
+            self.sink.reset(id).await?;
+            if let Some(ready) = all.get_mut(&id) {
+                ready.is_stale = false;
+            }
+        }
+        Ok(ready)
+    }
+
+    async fn prepare_locked(&self, all: &mut HashMap<EntryId, Ready>, id: EntryId) -> Result<Ready> {
         let (entry, named) = self.ledger(|ledger| {
             let named = ledger.path(id).is_none();
             if named {
@@ -203,8 +231,17 @@ impl Shared {
         }
         let prepared = self.sink.prepare(&entry).await?;
         // What was there at first is what an earlier run left.
-        let prepared = all.get(&id).map_or(prepared, |first| first.prepared.clone());
-        let ready = Ready { path: entry.path, len: entry.len, prepared };
+        let first = all.get(&id);
+        let mut is_stale = first.is_some_and(|first| first.is_stale);
+        let prepared = first.map_or(prepared, |first| first.prepared.clone());
+        if named {
+            // A name that was learned this late is not that of a download to go on with.
+            is_stale = !prepared.existing.is_empty();
+            if let Some(forget) = &self.setup.forget_record {
+                forget(prepared.path.as_ref().unwrap_or(&entry.path).clone()).await?;
+            }
+        }
+        let ready = Ready { path: entry.path, len: entry.len, prepared, is_stale };
         all.insert(id, ready.clone());
         self.advance_window(id);
         Ok(ready)
@@ -227,15 +264,16 @@ impl Shared {
     ) -> Result<Landed> {
         let len: usize = data.iter().map(Bytes::len).sum();
         let mut rest = Span::new(entry, offset..offset + len as u64);
-        let mut all = Landed::default();
+        let mut all = Landed { version: u64::MAX, ..Landed::default() };
         while !rest.is_empty()
             && let Some(part) = self.ledger(|ledger| ledger.write_begins(lease, &rest))
         {
             let write = Write { shared: self.clone(), lease, span: part.clone(), done: false };
             let data = cut(&data, part.range.start - offset..part.range.end - offset);
-            let Landed { sealed, pieces } = self.put_part(write, data).await?;
+            let Landed { sealed, pieces, version } = self.put_part(write, data).await?;
             all.sealed += sealed;
             all.pieces.extend(pieces);
+            all.version = all.version.min(version);
             self.lost(part.range.start - rest.range.start);
             rest.range.start = part.range.end;
         }

@@ -51,8 +51,11 @@ pub(super) struct Lane {
 pub(super) struct Slot {
     meter: Mutex<Meter>,
     slow_since: Mutex<Option<Instant>>,
+    /// A body is open. Who waits for work is not slow.
+    is_busy: AtomicBool,
     /// Its body is to be dropped and asked for again.
-    pub(super) replace: Notify,
+    replace: AtomicBool,
+    told: Notify,
 }
 
 /// A connection's place among its siblings.
@@ -96,6 +99,24 @@ impl Slot {
     pub(super) fn restart(&self) {
         *lock(&self.meter) = Meter::new(now());
         *lock(&self.slow_since) = None;
+        self.replace.store(false, Ordering::Relaxed);
+        self.is_busy.store(true, Ordering::Relaxed);
+    }
+
+    /// No body is open any more.
+    pub(super) fn rest(&self) {
+        self.is_busy.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_to_be_replaced(&self) -> bool {
+        self.replace.load(Ordering::Relaxed)
+    }
+
+    /// Returns when the body is to be dropped and asked for again.
+    pub(super) async fn replaced(&self) {
+        while !self.is_to_be_replaced() {
+            self.told.notified().await;
+        }
     }
 }
 
@@ -189,7 +210,9 @@ impl Lane {
         let slot = Arc::new(Slot {
             meter: Mutex::new(Meter::new(now())),
             slow_since: Mutex::new(None),
-            replace: Notify::new(),
+            is_busy: AtomicBool::new(false),
+            replace: AtomicBool::new(false),
+            told: Notify::new(),
         });
         let mut slots = lock(&self.slots);
         slots.retain(|s| s.strong_count() > 0);
@@ -205,7 +228,8 @@ impl Lane {
 
     /// Tells connections that have been much slower than their siblings for a while to start again.
     pub(super) fn replace_laggards(&self, now: Instant) {
-        let slots: Vec<Arc<Slot>> = lock(&self.slots).iter().filter_map(Weak::upgrade).collect();
+        let mut slots: Vec<Arc<Slot>> = lock(&self.slots).iter().filter_map(Weak::upgrade).collect();
+        slots.retain(|slot| slot.is_busy.load(Ordering::Relaxed));
         let rates: Vec<Option<u64>> = slots.iter().map(|slot| slot.rate(now)).collect();
         for (i, slot) in slots.iter().enumerate() {
             let mut slow_since = lock(&slot.slow_since);
@@ -213,7 +237,8 @@ impl Lane {
                 *slow_since = None;
             } else if now.saturating_duration_since(*slow_since.get_or_insert(now)) >= LAGGARD_TIME {
                 *slow_since = None;
-                slot.replace.notify_one();
+                slot.replace.store(true, Ordering::Relaxed);
+                slot.told.notify_one();
             }
         }
     }

@@ -59,8 +59,10 @@ pub(super) struct Worker<R> {
     failures: u32,
     stalls: u32,
     corrupt: u32,
-    /// Bytes that were wanted when they came. Only these are progress: a server can send for ever what is there already.
+    /// Bytes that it brought and that were wanted.
     useful: u64,
+    /// The server cuts answers so short that there is no room for an overlap.
+    is_cut_short: bool,
     /// The length of the range asked for last; `None` for the whole.
     asked: Option<u64>,
     /// The rate of the last body, for the size of the next request.
@@ -92,6 +94,7 @@ impl<R: RangeSource> Worker<R> {
             stalls: 0,
             corrupt: 0,
             useful: 0,
+            is_cut_short: false,
             asked: None,
             rate: None,
         }
@@ -127,17 +130,24 @@ impl<R: RangeSource> Worker<R> {
             };
             let before = self.useful;
             let result = self.fetch(&mut lease, &span).await;
+            self.seat.slot.rest();
             self.rate = self.seat.slot.total_rate(now()).filter(|rate| *rate > 0).or(self.rate);
-            let error = match result {
-                Ok(Served::Body) if self.useful > before => continue,
+            let mut error = match result {
+                // An empty file is served without a byte.
+                Ok(Served::Body) if self.useful > before || lease.as_ref().is_none_or(|l| l.remaining().is_empty()) => {
+                    continue;
+                }
+                Ok(Served::Body) if !std::mem::replace(&mut self.is_cut_short, true) => continue,
                 Ok(Served::Body) => {
                     Error::new(ErrorKind::Network, "an answer without a byte").with("offset", span.range.start)
                 }
                 Ok(served) => return Ok(served),
                 Err(error) => error,
             };
-            if let Some(lease) = &mut lease {
-                lease.flush().await?;
+            if let Some(lease) = &mut lease
+                && let Err(worse) = lease.flush().await
+            {
+                error = worse;
             }
             if self.is_about_ranges(&error) {
                 self.transfer.retrying(&error, Duration::ZERO);
@@ -197,7 +207,7 @@ impl<R: RangeSource> Worker<R> {
         let spread = usual.mul_f64(0.5 + fastrand::f64());
         self.failures += 1;
         let pause = match error.retry() {
-            Retry::After(least) => least + spread,
+            Retry::After(least) => least.saturating_add(spread),
             _ => spread,
         };
         self.transfer.retrying(&error, pause);
@@ -211,7 +221,7 @@ impl<R: RangeSource> Worker<R> {
         let to_the_end = len.is_none_or(|len| span.range.end >= len);
         let open_end = span.is_open_ended() || (to_the_end && (self.lane.is_first_request() || self.lane.is_single()));
         let compare = !self.transfer.is_covered_by_pieces(entry);
-        let overlap = if compare { self.config.overlap.min(span.range.start) } else { 0 };
+        let overlap = if compare && !self.is_cut_short { self.config.overlap.min(span.range.start) } else { 0 };
         let start = span.range.start - overlap;
         let max_span = self.lane.max_span();
         let end = match (!open_end).then_some(span.range.end) {
@@ -272,12 +282,16 @@ impl<R: RangeSource> Worker<R> {
         Ok(Served::Body)
     }
 
-    async fn write(&mut self, lease: &mut Lease, at: u64, chunk: Bytes) -> Result<Flow> {
-        let len = chunk.len() as u64;
-        let flow = lease.write(self.lane.entry(), at, chunk).await?;
-        self.useful += len;
-        (self.failures, self.stalls) = (0, 0);
-        Ok(flow)
+    /// Hands bytes over. Only such as are wanted count as progress.
+    async fn write(&mut self, lease: &mut Lease, at: u64, bytes: Bytes) -> Result<Flow> {
+        let before = lease.admitted();
+        let flow = lease.write(self.lane.entry(), at, bytes).await;
+        let useful = lease.admitted() - before;
+        if useful > 0 {
+            self.useful += useful;
+            (self.failures, self.stalls) = (0, 0);
+        }
+        flow
     }
 
     /// The body is over at `at`.
@@ -297,7 +311,6 @@ impl<R: RangeSource> Worker<R> {
     /// The server sends the whole although a range was asked for. If others deliver, let them. If not, what is here already
     /// is compared as it passes by, and the rest is written.
     async fn restream(&mut self, lease: &mut Option<Lease>, mut opened: Opened) -> Result<Served> {
-        let entry = self.lane.entry();
         *lease = None;
         if self.lane.has_others(now()) {
             return Ok(Served::Quit);
@@ -323,7 +336,7 @@ impl<R: RangeSource> Worker<R> {
                     if !seam.is_empty() {
                         // Somebody else may still be bringing these.
                         let before = seam.split().freeze();
-                        self.transfer.witness(entry, at - before.len() as u64, before, false).await?;
+                        self.transfer.witness(self.lane.entry(), at - before.len() as u64, before, false).await?;
                     }
                     let len = chunk.len().min((next.range.end - at) as usize);
                     let flow = self.write(lease, at, chunk.split_to(len)).await?;
@@ -363,6 +376,9 @@ impl<R: RangeSource> Worker<R> {
         let chunk = next.transpose()?;
         if let Some(chunk) = &chunk {
             self.lane.received(&self.seat.slot, chunk.len() as u64, now());
+            if self.seat.slot.is_to_be_replaced() {
+                return Err(slow());
+            }
         }
         Ok(chunk)
     }
@@ -383,13 +399,17 @@ impl<R: RangeSource> Worker<R> {
         let stalled = |why| Err(Error::new(ErrorKind::Timeout, why));
         tokio::select! {
             next = body.next() => Ok(next),
-            _ = self.seat.slot.replace.notified() => stalled("the connection is much slower than its siblings"),
+            () = self.seat.slot.replaced() => Err(slow()),
             _ = time::sleep(patience) => {
                 self.stalls += 1;
                 stalled("nothing came for a while")
             }
         }
     }
+}
+
+fn slow() -> Error {
+    Error::new(ErrorKind::Timeout, "the connection is much slower than its siblings")
 }
 
 /// Adds to the bytes before a place, of which no more than `most` are kept.

@@ -62,7 +62,7 @@ fn take(view: &View<'_>, ask: &Ask, max: u64) -> Option<Pick> {
         },
     };
     // Where all that is free is known to fail with this source, it may still try when there is nobody else.
-    let picky = view.has_failures() && view.live_sources() > 1;
+    let picky = view.has_failures() && view.live_sources(ask.entry) > 1;
     let free_in = |entry: EntryId| {
         let start = if entry == from.0 { from.1 } else { 0 };
         let first = |at| first_good(view, ask, entry, at, picky);
@@ -135,7 +135,8 @@ impl Balanced {
                 && range.end.saturating_sub(range.start) >= least
                 && view.len(l.tail.entry).is_some()
                 && ask.entry.is_none_or(|entry| entry == l.tail.entry)
-                && (view.live_sources() < 2 || !view.has_failed(ask.source, l.tail.entry, l.tail.range.end - 1));
+                && (view.live_sources(ask.entry) < 2
+                    || !view.has_failed(ask.source, l.tail.entry, l.tail.range.end - 1));
             fits.then(|| (time_left(&l, ask.rate, is_silent), range, is_silent, l))
         };
         let (left, range, is_silent, victim) = view.leases().filter_map(may).max_by_key(|(left, ..)| *left)?;

@@ -550,7 +550,7 @@ fn who_is_benched_or_not_chosen_gets_nothing() {
     let lease = take(&mut ledger, A, 0..100);
     ledger.bench(A);
     ledger.check();
-    assert_eq!((free(&ledger), ledger.remaining(lease), ledger.live_sources()), (vec![0..100], vec![], 2));
+    assert_eq!((free(&ledger), ledger.remaining(lease), ledger.live_sources(None)), (vec![0..100], vec![], 2));
     assert_eq!(any(&mut ledger, A, all()), Err(NotNow::Done));
     ledger.unbench(A);
     ledger.set_exclusive(Some(B));
