@@ -169,7 +169,9 @@ fn assert_verification(what: &str, ended: &Ended, validators: Validators, has_ch
 }
 
 async fn run_all(phase: Phase, validators: Validators) {
-    let cells = rows().into_iter().flat_map(|row| [(row.clone(), true), (row, false)]);
+    // Under a checksum, validators make no difference that is not seen with strong ones.
+    let checksums: &[bool] = if validators == Validators::Strong { &[true, false] } else { &[false] };
+    let cells = rows().into_iter().flat_map(|row| checksums.iter().map(move |checksum| (row.clone(), *checksum)));
     // Each on its own, so that all that fail are seen.
     let slots = Arc::new(Semaphore::new(AT_ONCE));
     let runs = cells.map(|(row, checksum)| {

@@ -167,7 +167,7 @@ impl File {
                 Fault::StallAt(bytes) => reply = reply.with_cut(bytes).with_ending(Ending::Stall),
                 Fault::Framed(framing) => {
                     reply = reply.with_framing(framing);
-                    if framing == Framing::UnfinishedChunks {
+                    if matches!(framing, Framing::UnfinishedChunks | Framing::Declared(_)) {
                         reply = reply.with_ending(Ending::Close);
                     }
                 }
