@@ -63,6 +63,8 @@ pub enum ErrorKind {
     Storage,
     /// The caller gave it up.
     Cancelled,
+    /// A fault of dlm itself: a task of its own is gone.
+    Internal,
 }
 
 /// Whether, and when, asking again can help.
@@ -197,9 +199,13 @@ impl ErrorKind {
             Self::NotFound | Self::Denied | Self::Changed | Self::Corrupt | Self::Protocol | Self::Unsupported => {
                 (Retry::Never, Scope::Source)
             }
-            Self::InvalidInput | Self::NoSpace | Self::Exists | Self::TooLarge | Self::Storage | Self::Cancelled => {
-                (Retry::Never, Scope::Download)
-            }
+            Self::InvalidInput
+            | Self::NoSpace
+            | Self::Exists
+            | Self::TooLarge
+            | Self::Storage
+            | Self::Cancelled
+            | Self::Internal => (Retry::Never, Scope::Download),
         }
     }
 
@@ -221,6 +227,7 @@ impl ErrorKind {
             Self::TooLarge => "too_large",
             Self::Storage => "storage",
             Self::Cancelled => "cancelled",
+            Self::Internal => "internal",
         }
     }
 }

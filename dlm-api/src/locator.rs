@@ -39,6 +39,10 @@ impl Locator {
 /// The URL without its secrets: no user info, no fragment, and query values replaced.
 pub fn redact(url: &Url) -> String {
     let mut url = url.clone();
+    if url.cannot_be_a_base() && url.path().contains('@') {
+        // `user:password@host` without a scheme, taken for a scheme and a path.
+        return format!("{}:{HIDDEN}", url.scheme());
+    }
     // Both fail only for URLs that can't have user info, and those have none.
     let _ = url.set_username("");
     let _ = url.set_password(None);
@@ -120,6 +124,7 @@ mod tests {
     fn secrets_are_hidden() {
         let locator: Locator = "https://u:p@h/f?sig=SECRET&flag#frag".parse().unwrap();
         assert_eq!(locator.to_string(), "https://h/f?sig=***&***");
+        assert_eq!("u:hunter2@h/f".parse::<Locator>().unwrap().to_string(), "u:***");
         assert_eq!(format!("{locator:?}"), "Locator(https://h/f?sig=***&***)");
     }
 }

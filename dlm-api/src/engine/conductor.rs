@@ -537,7 +537,7 @@ async fn next_ended(runners: &mut [Runner]) -> (usize, Result<()>) {
             if let RunnerState::Running(task) = &mut runner.state
                 && let Poll::Ready(result) = task.poll_unpin(cx)
             {
-                let gone = || Err(Error::new(ErrorKind::Cancelled, "a source's task is gone"));
+                let gone = || Err(Error::new(ErrorKind::Internal, "a source's task is gone"));
                 return Poll::Ready((i, result.unwrap_or_else(gone)));
             }
         }
@@ -548,7 +548,7 @@ async fn next_ended(runners: &mut [Runner]) -> (usize, Result<()>) {
 
 async fn ended_chore(chores: &mut Option<Task<Error>>) -> Error {
     match chores {
-        Some(task) => task.await.unwrap_or_else(|| Error::new(ErrorKind::Cancelled, "the checkpoint's task is gone")),
+        Some(task) => task.await.unwrap_or_else(|| Error::new(ErrorKind::Internal, "the checkpoint's task is gone")),
         None => std::future::pending().await,
     }
 }

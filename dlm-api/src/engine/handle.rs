@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::reader::Reader;
-use crate::error::{Error, ErrorKind, Result, Scope};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Progress, Report, State};
 use crate::pipeline::Shared;
 use crate::sync::lock;
@@ -112,7 +112,7 @@ impl Handle {
             return Error::new(ErrorKind::Cancelled, "stopped by the caller");
         }
         // Nobody asked for it: a fault of ours, and not to be taken for an interruption.
-        Error::new(ErrorKind::Protocol, "the engine stopped unexpectedly").with_scope(Scope::Download)
+        Error::new(ErrorKind::Internal, "the engine stopped unexpectedly")
     }
 
     /// Reads the download from its beginning while it arrives.

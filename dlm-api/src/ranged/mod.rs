@@ -154,7 +154,7 @@ impl<R: RangeSource> Source for Ranged<R> {
 }
 
 fn gone() -> Error {
-    Error::new(ErrorKind::Cancelled, "a connection's task is gone")
+    Error::new(ErrorKind::Internal, "a connection's task is gone")
 }
 
 /// The connections of a source.
