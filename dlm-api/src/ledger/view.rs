@@ -25,6 +25,8 @@ pub struct LeaseView {
     pub hedge: bool,
     /// What it has not delivered yet, at its end. Only these bytes can be stolen.
     pub tail: Span,
+    /// All its bytes, delivered or not.
+    pub bytes: u64,
     /// Its rate in bytes a second; `None` while it is too young to tell.
     pub rate: Option<u64>,
     /// When it was given out.
@@ -94,6 +96,7 @@ impl View<'_> {
                 source: lease.source,
                 hedge: lease.hedge,
                 tail: Span::new(held.span.entry, held.tail()),
+                bytes: lease.held.iter().map(|h| h.span.len()).sum(),
                 rate: lease.meter.rate(self.now),
                 since: lease.since,
             })

@@ -183,7 +183,7 @@ fn stealable(view: &View<'_>, lease: &LeaseView) -> Option<Range<u64>> {
 fn hedge(view: &View<'_>, ask: &Ask, now: Instant) -> Option<Pick> {
     let rate = ask.rate.filter(|rate| *rate > 0)?;
     let hedges: Vec<LeaseView> = view.leases().filter(|l| l.hedge).collect();
-    let staged: u64 = hedges.iter().map(|l| l.tail.len()).sum();
+    let staged: u64 = hedges.iter().map(|l| l.bytes).sum();
     let may = |l: &LeaseView| {
         let at = l.tail.range.start;
         !l.hedge
