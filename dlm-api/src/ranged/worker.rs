@@ -61,8 +61,8 @@ pub(super) struct Worker<R> {
     corrupt: u32,
     /// Bytes that it brought and that were wanted.
     useful: u64,
-    /// The server cuts answers so short that there is no room for an overlap.
-    is_cut_short: bool,
+    /// The length of the last body.
+    served: u64,
     /// The length of the range asked for last; `None` for the whole.
     asked: Option<u64>,
     /// The rate of the last body, for the size of the next request.
@@ -94,7 +94,7 @@ impl<R: RangeSource> Worker<R> {
             stalls: 0,
             corrupt: 0,
             useful: 0,
-            is_cut_short: false,
+            served: 0,
             asked: None,
             rate: None,
         }
@@ -137,7 +137,7 @@ impl<R: RangeSource> Worker<R> {
                 Ok(Served::Body) if self.useful > before || lease.as_ref().is_none_or(|l| l.remaining().is_empty()) => {
                     continue;
                 }
-                Ok(Served::Body) if !std::mem::replace(&mut self.is_cut_short, true) => continue,
+                Ok(Served::Body) if self.shrinks_overlap() => continue,
                 Ok(Served::Body) => {
                     Error::new(ErrorKind::Network, "an answer without a byte").with("offset", span.range.start)
                 }
@@ -221,7 +221,7 @@ impl<R: RangeSource> Worker<R> {
         let to_the_end = len.is_none_or(|len| span.range.end >= len);
         let open_end = span.is_open_ended() || (to_the_end && (self.lane.is_first_request() || self.lane.is_single()));
         let compare = !self.transfer.is_covered_by_pieces(entry);
-        let overlap = if compare && !self.is_cut_short { self.config.overlap.min(span.range.start) } else { 0 };
+        let overlap = if compare { self.config.overlap.min(span.range.start) } else { 0 };
         let start = span.range.start - overlap;
         let max_span = self.lane.max_span();
         let end = match (!open_end).then_some(span.range.end) {
@@ -278,8 +278,20 @@ impl<R: RangeSource> Worker<R> {
             }
         }
         lease.flush().await?;
+        self.served = at - start;
         self.body_ended(&opened, at)?;
         Ok(Served::Body)
+    }
+
+    /// The answer was so short that there was only room for an overlap. Says whether there is room for more with a smaller one;
+    /// without any, nothing would tell whether the answers belong together.
+    fn shrinks_overlap(&mut self) -> bool {
+        let room = self.served / 2;
+        let shrinks = room > 0 && room < self.config.overlap;
+        if shrinks {
+            self.config.overlap = room;
+        }
+        shrinks
     }
 
     /// Hands bytes over. Only such as are wanted count as progress.
