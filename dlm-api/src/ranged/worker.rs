@@ -61,6 +61,8 @@ pub(super) struct Worker<R> {
     corrupt: u32,
     /// Bytes that it brought and that were wanted.
     useful: u64,
+    /// The length of the last body.
+    served: u64,
     /// The length of the range asked for last; `None` for the whole.
     asked: Option<u64>,
     /// The rate of the last body, for the size of the next request.
@@ -92,6 +94,7 @@ impl<R: RangeSource> Worker<R> {
             stalls: 0,
             corrupt: 0,
             useful: 0,
+            served: 0,
             asked: None,
             rate: None,
         }
@@ -134,6 +137,7 @@ impl<R: RangeSource> Worker<R> {
                 Ok(Served::Body) if self.useful > before || lease.as_ref().is_none_or(|l| l.remaining().is_empty()) => {
                     continue;
                 }
+                Ok(Served::Body) if self.shrinks_overlap() => continue,
                 // Ranges that end before what is wanted begins are none.
                 Ok(Served::Body) => {
                     let kind = if self.asked.is_some() { ErrorKind::Protocol } else { ErrorKind::Network };
@@ -276,8 +280,20 @@ impl<R: RangeSource> Worker<R> {
             }
         }
         lease.flush().await?;
+        self.served = at - start;
         self.body_ended(&opened, at)?;
         Ok(Served::Body)
+    }
+
+    /// The answer was so short that there was only room for an overlap. Says whether there is room for more with a smaller one;
+    /// without any, nothing would tell whether the answers belong together.
+    fn shrinks_overlap(&mut self) -> bool {
+        let room = self.served / 2;
+        let shrinks = room > 0 && room < self.config.overlap;
+        if shrinks {
+            self.config.overlap = room;
+        }
+        shrinks
     }
 
     /// Hands bytes over. Only such as are wanted count as progress.

@@ -54,7 +54,6 @@ fn rows() -> Vec<Row> {
         row(BodyFromZero, [Well, Well, Well]),
         row(Short(100_000), [Well, Well, Honestly]),
         row(Short(1 << 20), [Well, Well, Well]),
-        row(Short(1000), [Well, Honestly, Honestly]),
         row(OpenEnded, [Well, Well, Well]),
         row(Multipart, [Well, Well, Well]),
         row(TwoParts, [Well, Well, Well]),

@@ -152,6 +152,32 @@ async fn a_validator_that_later_answers_lack_proves_nothing() {
 }
 
 #[tokio::test]
+async fn ranges_shorter_than_an_overlap_are_compared_all_the_same() {
+    const ALMOST: u64 = LEN as u64 - 8000;
+    for changes in [false, true] {
+        let file = File::new(6, LEN).with_etag(None).with_modified(None);
+        let (turned, gate) = (Arc::new(AtomicBool::new(false)), Gate::new());
+        let short = file.clone().with(Fault::Short(1000));
+        let short = if changes { short.with(Fault::ChangesSilentlyAt(0)) } else { short };
+        let (has_turned, good) = (turned.clone(), file.clone());
+        let server = FaultServer::start(move |request| match has_turned.load(Ordering::Relaxed) {
+            true => short.reply(request),
+            false => {
+                let start = request.range().map_or(0, |(start, _)| start);
+                good.reply(request).with_gate(ALMOST.saturating_sub(start), &gate)
+            }
+        });
+        let place = Place::new();
+        stop_at(download(&server).retries(100).to_file(&place.file), ALMOST).await;
+        turned.store(true, Ordering::Relaxed);
+        let ended = finish(download(&server).to_file(&place.file)).await;
+        let version = if changes { file.changed_content() } else { file.content() };
+        assert_honest("short", &ended, &place, &server, &[version]);
+        assert_eq!((ended.result.is_ok(), ended.restarts()), (true, usize::from(changes)), "{:#?}", ended.news());
+    }
+}
+
+#[tokio::test]
 async fn a_range_that_is_not_there_any_more_starts_the_download_again() {
     let short = File::new(7, HALF as usize / 2);
     let unknown = |_: &Request| Reply::new(416);
