@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 use tempfile::TempDir;
-use wait4::Wait4;
 
 use crate::{PATIENCE, wait_for};
 
@@ -30,6 +30,7 @@ pub struct Process {
     reaped: bool,
     stdout: Option<JoinHandle<Vec<u8>>>,
     stderr: Option<JoinHandle<Vec<u8>>>,
+    peak_memory: JoinHandle<u64>,
     _home: TempDir,
 }
 
@@ -155,7 +156,8 @@ impl Dlm {
         }
         let stdout = child.stdout.take().unwrap();
         let stderr = child.stderr.take().map(collect);
-        (Process { child, reaped: false, stdout: None, stderr, _home: self.home }, stdout)
+        let peak_memory = watch_memory(child.id());
+        (Process { child, reaped: false, stdout: None, stderr, peak_memory, _home: self.home }, stdout)
     }
 }
 
@@ -190,15 +192,15 @@ impl Process {
         let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         let id = Pid::from_child(&self.child);
         wait_for("the program to end", || waitid(WaitId::Pid(id), ended).unwrap());
-        let used = self.child.wait4().unwrap();
+        let status = self.child.wait().unwrap();
         self.reaped = true;
         let text = |reader: Option<JoinHandle<Vec<u8>>>| reader.map(|r| r.join().unwrap()).unwrap_or_default();
         let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
         Finished {
-            code: used.status.code(),
+            code: status.code(),
             stdout,
             stderr: String::from_utf8_lossy(&stderr).into_owned(),
-            peak_memory: used.rusage.maxrss,
+            peak_memory: std::mem::replace(&mut self.peak_memory, thread::spawn(|| 0)).join().unwrap(),
         }
     }
 }
@@ -257,4 +259,27 @@ fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
         let _ = from.read_to_end(&mut all);
         all
     })
+}
+
+/// How often the memory of a program is looked at. Its peak is kept by the kernel, so only what comes in the last moment is missed.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The peak of the resident memory of a process in bytes, once it has ended. What `wait4` tells can't be used: it counts the
+/// memory of the process that started it, too, as a copy of that is what it was at first.
+fn watch_memory(id: u32) -> JoinHandle<u64> {
+    thread::spawn(move || {
+        let mut peak = 0;
+        // One that has ended and was not waited for has no memory.
+        while let Some(now) = peak_memory(id) {
+            peak = now;
+            thread::sleep(LOOK);
+        }
+        peak
+    })
+}
+
+fn peak_memory(id: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    kib.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }

@@ -203,6 +203,8 @@ impl Conductor {
 
     /// All bytes are here. `None` if they turn out to be wrong and more has to be fetched.
     async fn finish(&mut self) -> Result<Option<Report>> {
+        // Whoever is killed from here on has nothing to fetch again.
+        self.keeper.log().await?;
         self.set_state(State::Finishing);
         if let Err(error) = self.shared.check_seams().await {
             return self.go_on(error);
