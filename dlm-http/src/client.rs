@@ -30,7 +30,7 @@ const MAX_READ_BUFFER: usize = 16 * 1024 * 1024;
 /// driven by the runtime that it was opened on, and is used again only there. Idle connections that have outlived
 /// [`idle_timeout`](HttpConfig::idle_timeout) are closed when the client is next used, or dropped.
 ///
-/// ```no_run
+/// ```
 /// # async fn example() -> dlm_api::Result<()> {
 /// use bytes::Bytes;
 /// use dlm_http::{HttpClient, HttpConfig};

@@ -2,7 +2,7 @@
 //!
 //! Start with [`Http`]: it makes an [`HttpSource`] of a URL, which delivers any range of it.
 //!
-//! ```no_run
+//! ```
 //! # async fn example() -> dlm_api::Result<()> {
 //! use dlm_api::{RangeRequest, RangeSource};
 //! use dlm_http::Http;
