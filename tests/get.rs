@@ -1,40 +1,21 @@
 //! `dlm get` against the real nginx: what arrives, what is left behind, and how the program ends.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::Path;
 
+use common::{assert_code, dlm, folder, names};
 use dlm_testing::{Authority, Content, Dlm, Finished, Location, Nginx, Process, Proxy};
 use serde_json::Value;
-use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
 const CONTENT: Content = Content::new(1, 5 * MIB + 7);
 
-fn dlm(dir: &Path, args: &[&str]) -> Dlm {
-    Dlm::new(env!("CARGO_BIN_EXE_dlm")).arg("get").args(args).dir(dir)
-}
-
 fn get(dir: &Path, args: &[&str]) -> Finished {
     dlm(dir, args).run()
-}
-
-fn folder() -> TempDir {
-    tempfile::tempdir().unwrap()
-}
-
-/// The names in a folder, sorted.
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
-#[track_caller]
-fn assert_code(done: &Finished, code: i32) {
-    assert_eq!(done.code, Some(code), "{}\n{}", done.stderr, done.text());
 }
 
 #[test]

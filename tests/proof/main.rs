@@ -1,40 +1,18 @@
 //! What dlm claims, proven against the real nginx: speed, memory, work that is never done twice, mirrors that die or lie.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod kills;
 mod leftovers;
 mod mirrors;
 mod speed;
 
-use std::fs;
-use std::path::Path;
-
-use dlm_testing::{Dlm, Events, Finished};
+use common::{assert_code, dlm, folder, names};
+use dlm_testing::Events;
 use serde_json::Value;
-use tempfile::TempDir;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-
-fn dlm(dir: &Path, args: &[&str]) -> Dlm {
-    Dlm::new(env!("CARGO_BIN_EXE_dlm")).arg("get").args(args).dir(dir)
-}
-
-fn folder() -> TempDir {
-    tempfile::tempdir().unwrap()
-}
-
-/// The names in a folder, sorted.
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
-#[track_caller]
-fn assert_code(done: &Finished, code: i32) {
-    assert_eq!(done.code, Some(code), "{}\n{}", done.stderr, done.text());
-}
 
 /// The event of this kind. There must be one.
 #[track_caller]
