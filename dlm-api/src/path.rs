@@ -167,19 +167,28 @@ fn clean(component: &str) -> Option<String> {
     // A dash makes an option of it, a dot hides it, and a tilde is a home folder to a shell.
     let mut name = match first {
         '-' | '.' | '~' => format!("{PLACEHOLDER}{}", &text[1..]),
-        _ if is_device(text) => format!("{PLACEHOLDER}{text}"),
         _ => text.to_owned(),
     };
-    if name.len() > MAX_COMPONENT {
-        let (stem, extension) = split_extension(&name);
-        let stem = cut(stem, MAX_COMPONENT - extension.len());
-        name = format!("{stem}{extension}");
-        name.truncate(name.trim_end_matches(is_dropped_at_end).len());
+    shorten(&mut name);
+    // Last, since cutting can leave the name of a device.
+    if is_device(&name) {
+        name.insert(0, PLACEHOLDER);
+        shorten(&mut name);
     }
     if let Some(dot) = own_suffix(&name) {
         name.replace_range(dot..=dot, "_");
     }
     Some(name)
+}
+
+/// Cuts a name that is too long, so that it keeps its extension.
+fn shorten(name: &mut String) {
+    if name.len() > MAX_COMPONENT {
+        let (stem, extension) = split_extension(name);
+        let stem = cut(stem, MAX_COMPONENT - extension.len());
+        *name = format!("{stem}{extension}");
+        name.truncate(name.trim_end_matches(is_dropped_at_end).len());
+    }
 }
 
 /// What no name should hold: separators and what else Windows forbids, control characters, and characters that reverse or

@@ -76,6 +76,13 @@ fn a_long_name_keeps_its_extension_and_room_for_suffixes() {
     let name = named(&"日".repeat(200)).unwrap();
     assert!(name.len() > MAX_COMPONENT - 3 && name.chars().all(|c| c == '日'));
 
+    // Nor does what cutting leaves become the name of a device.
+    for long in [format!("CONOUT${}>>", " ".repeat(300)), format!("con{}x.txt", " ".repeat(300))] {
+        let name = named(&long).unwrap();
+        assert!(name.starts_with("_con") || name == "_CONOUT$", "{name:?}");
+        assert_eq!(named(&name).unwrap(), name);
+    }
+
     // What looks like an extension but isn't one doesn't push the name out.
     let name = named(&format!("name.{}", "y".repeat(300))).unwrap();
     assert!(name.starts_with("name.y") && name.len() == MAX_COMPONENT);
