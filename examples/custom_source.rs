@@ -8,7 +8,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use dlm_api::{
-    Client, Error, ErrorKind, Locator, Opened, Protocol, RangeRequest, RangeSource, Ranged, Ranges, Resolved, Result,
+    Client, Container, Error, ErrorKind, Locator, Opened, Protocol, RangeRequest, RangeSource, Ranged, Ranges,
+    Registry, Resolved, Result,
 };
 use dlm_http::Http;
 use futures::{StreamExt, stream};
@@ -32,6 +33,14 @@ impl Protocol for FileProtocol {
         let file =
             File::open(path).map_err(|e| Error::new(ErrorKind::NotFound, "cannot open the file").with_source(e))?;
         Ok(Resolved::Source(Arc::new(Ranged::new(FileSource { locator: locator.clone(), file: Arc::new(file) }))))
+    }
+
+    fn containers(&self) -> &[Container] {
+        &[]
+    }
+
+    async fn open_container(&self, _: Bytes, _: &Locator, _: &Registry) -> Result<Resolved> {
+        Err(Error::new(ErrorKind::Unsupported, "files are only files"))
     }
 }
 

@@ -26,6 +26,13 @@ pub enum Event {
         /// Bytes taken over.
         bytes: u64,
     },
+    /// A URL led to a container: a torrent file, a Metalink. What that leads to is fetched in its place.
+    Container {
+        /// Where the container is from, without secrets.
+        source: String,
+        /// Its length.
+        bytes: u64,
+    },
     /// How far it is. Sent a few times a second at most.
     Progress(Progress),
     /// A source failed and will be asked again.

@@ -28,6 +28,9 @@ pub enum Fact {
     Identity(EntryId, Identity),
     /// The name a source suggests for an entry, not made safe yet.
     Name(EntryId, String),
+    /// The media type that a source gives an entry, with its parameters. By it a [container](crate::Container) is told from
+    /// content that is wanted itself.
+    MediaType(EntryId, String),
     /// When the content was last changed.
     Modified(EntryId, SystemTime),
     /// No further entry will be learned. A download is complete only when this is known;

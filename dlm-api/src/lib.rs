@@ -101,7 +101,7 @@ pub use limit::Limiter;
 pub use locator::{Locator, redact};
 pub use origin::{Origins, Permit};
 pub use path::EntryPath;
-pub use protocol::{Listed, Protocol, Registry, Resolved};
+pub use protocol::{Container, Listed, Protocol, Registry, Resolved};
 pub use ranged::{Opened, RangeRequest, RangeSource, Ranged, RangedConfig, Ranges};
 pub use runs::{RangeSet, Runs};
 pub use scheduler::{Ask, Balanced, Pick, Scheduler, Want};

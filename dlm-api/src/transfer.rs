@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Scope};
 use crate::event::Event;
 use crate::fact::{Fact, Identity};
 use crate::lease::Lease;
@@ -81,6 +81,13 @@ impl Transfer {
             && *len > max
         {
             return Err(too_large(*len, max));
+        }
+        if let Some(registry) = &self.shared.setup.containers
+            && self.shared.containers.is_one(registry, self.source, &fact)
+        {
+            return Err(
+                Error::new(ErrorKind::Unsupported, "this is a container, not the content").with_scope(Scope::Download)
+            );
         }
         let learned = self.shared.ledger(|ledger| ledger.learn(Voice::Source(self.source), fact));
         self.shared.notify();

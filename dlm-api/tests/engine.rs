@@ -4,10 +4,12 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use dlm_api::testkit::{Act, Script, content};
 use dlm_api::{
-    Algorithm, CheckpointStore, Client, Digest, EntryId, EntryPath, EntryRecord, ErrorKind, FileCheckpoint, Locator,
-    MemorySink, Protocol, Ranged, Record, Resolved, Result, SourceRecord, Stamp, Verification, source_key,
+    Algorithm, CheckpointStore, Client, Container, Digest, EntryId, EntryPath, EntryRecord, Error, ErrorKind,
+    FileCheckpoint, Locator, MemorySink, Protocol, Ranged, Record, Registry, Resolved, Result, SourceRecord, Stamp,
+    Verification, source_key,
 };
 
 const MIB: usize = 1 << 20;
@@ -91,6 +93,14 @@ impl Protocol for Scripts {
 
     async fn open(&self, _: &Locator) -> Result<Resolved> {
         Ok(Resolved::Source(Arc::new(Ranged::new(self.0.clone()))))
+    }
+
+    fn containers(&self) -> &[Container] {
+        &[]
+    }
+
+    async fn open_container(&self, _: Bytes, _: &Locator, _: &Registry) -> Result<Resolved> {
+        Err(Error::new(ErrorKind::Unsupported, "no containers here"))
     }
 }
 

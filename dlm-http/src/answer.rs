@@ -180,6 +180,7 @@ pub(crate) fn if_range<'a>(expected: Option<&'a Identity>, origin: &str) -> Opti
 /// Fills in what the headers tell about the content whatever its range. `body_len` is as for [`check_length`], `url` the one
 /// that was asked in the end, and `name` what the URL that was given suggests.
 pub(crate) fn describe(opened: &mut Opened, headers: &HeaderMap, body_len: Option<u64>, url: &Url, name: Option<&str>) {
+    opened.media_type = single(headers, &CONTENT_TYPE).and_then(|value| str::from_utf8(value).ok()).map(str::to_owned);
     opened.modified = single(headers, &LAST_MODIFIED).and_then(parse_date);
     opened.name = single(headers, &CONTENT_DISPOSITION).and_then(content_disposition::file_name);
     if opened.name.is_none() && name.is_none() {

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dlm_api::{Locator, Protocol, Ranged, Resolved, Result};
+use bytes::Bytes;
+use dlm_api::{Container, Error, ErrorKind, Locator, Protocol, Ranged, Registry, Resolved, Result};
 use http::HeaderMap;
 
 use crate::client::HttpClient;
@@ -64,6 +65,14 @@ impl Protocol for Http {
 
     async fn open(&self, locator: &Locator) -> Result<Resolved> {
         Ok(Resolved::Source(Arc::new(Ranged::new(self.range_source(locator)?))))
+    }
+
+    fn containers(&self) -> &[Container] {
+        &[]
+    }
+
+    async fn open_container(&self, _: Bytes, base: &Locator, _: &Registry) -> Result<Resolved> {
+        Err(Error::new(ErrorKind::Unsupported, "HTTP has no containers").with("from", base))
     }
 }
 

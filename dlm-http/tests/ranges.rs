@@ -469,4 +469,5 @@ async fn a_page_in_place_of_a_file_is_told() {
     let server = FaultServer::file(file().with_header("Content-Type", "text/html; charset=utf-8"));
     let (opened, _) = fetch(&source(&server), &WHOLE).await.unwrap();
     assert!(opened.warnings[0].contains("web page"), "{:?}", opened.warnings);
+    assert_eq!(opened.media_type.as_deref(), Some("text/html; charset=utf-8"));
 }

@@ -17,6 +17,7 @@ use super::download::Kept;
 use super::finish::Repair;
 use super::handle::{Command, Handle};
 use super::keeper::Keeper;
+use super::opening::{Opened, Opener, Origin};
 use super::plane::run_on;
 use super::runner::{Next, Runner, RunnerState};
 use crate::checkpoint::SourceRecord;
@@ -25,7 +26,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Progress, Report, State};
 use crate::fact::Fact;
 use crate::ledger::Voice;
-use crate::locator::Locator;
 use crate::meter::Meter;
 use crate::path::EntryPath;
 use crate::pipeline::{Shared, now};
@@ -49,19 +49,12 @@ const QUIET: Duration = Duration::from_secs(10);
 /// How many sources run at once. A listing can bring thousands, each of one file.
 const MAX_RUNNING: usize = 64;
 
-/// Where content comes from.
-#[derive(Debug)]
-pub(super) enum Origin {
-    Locator(Locator),
-    Opened(Resolved),
-}
-
 /// What a download is started with.
 pub(super) struct Plan {
     pub(super) client: Client,
     pub(super) wrong: Option<Error>,
-    /// What the caller knows of the only entry.
-    pub(super) facts: Vec<Fact>,
+    /// What the only entry must hash to; or the container, if the first URL leads to one.
+    pub(super) digests: Vec<Digest>,
     /// The only entry's pieces: their lengths and digests.
     pub(super) pieces: Vec<(u64, Digest)>,
     pub(super) origins: Vec<Origin>,
@@ -187,16 +180,51 @@ impl Conductor {
 
     async fn conduct(&mut self, mut plan: Plan) -> Result<Report> {
         self.set_state(State::Starting);
-        let origins = self.open(&plan.client, std::mem::take(&mut plan.origins)).await?;
-        let single = plan.path.is_some() || origins.iter().any(|(_, o)| matches!(o, Resolved::Source(_)));
-        if single && let Some(report) = self.take_over(&mut plan).await? {
+        let opener = Opener { shared: self.shared.clone(), client: plan.client.clone() };
+        loop {
+            let opened = opener.open(&plan.origins, &mut plan.digests).await?;
+            let result = self.serve(opened, &mut plan).await;
+            if !self.has_found_container(&mut plan) {
+                return result;
+            }
+            self.unwind().await?;
+        }
+    }
+
+    /// Whether a source said that what it has is a container. Nothing of it was written anywhere.
+    fn has_found_container(&self, plan: &mut Plan) -> bool {
+        let Some((source, container)) = self.shared.containers.take() else { return false };
+        let runner = self.runners.iter().find(|runner| runner.id == source);
+        let Some(origin) = runner.and_then(|runner| plan.origins.get_mut(runner.origin?)) else { return false };
+        let Origin::Locator(locator) = origin else { return false };
+        *origin = Origin::Container(locator.clone(), container);
+        true
+    }
+
+    /// Back to where nothing was learned.
+    async fn unwind(&mut self) -> Result<()> {
+        self.halt().await;
+        self.runners.clear();
+        self.chores = None;
+        if self.began_empty {
+            self.shared.sink.abort().await?;
+        }
+        self.shared.prepared.lock().await.clear();
+        self.shared.forget_layout();
+        self.resumed = 0;
+        Ok(())
+    }
+
+    /// Runs what was opened until the download is complete.
+    async fn serve(&mut self, opened: Vec<Opened>, plan: &mut Plan) -> Result<Report> {
+        let single = plan.path.is_some() || opened.iter().any(|o| matches!(o.resolved, Resolved::Source(_)));
+        if single && let Some(report) = self.take_over(plan).await? {
             return Ok(report);
         }
-        for (name, origin) in origins {
-            let bound = single.then_some(EntryId::FIRST);
-            match origin {
-                Resolved::Source(source) => self.add(name, source, bound),
-                Resolved::Many(source) => self.add(name, source, None),
+        for Opened { origin, name, resolved } in opened {
+            match resolved {
+                Resolved::Source(source) => self.add(name, source, Some(EntryId::FIRST), Some(origin)),
+                Resolved::Many(source) => self.add(name, source, None, Some(origin)),
                 Resolved::Listing(listing) => self.listings.push(next_listed(listing)),
             }
         }
@@ -228,30 +256,6 @@ impl Conductor {
         }
     }
 
-    /// Opens the places. One that can't be opened is told, and not missed where there are others.
-    async fn open(&mut self, client: &Client, origins: Vec<Origin>) -> Result<Vec<(String, Resolved)>> {
-        let mut opened = Vec::new();
-        let mut failed = None;
-        for origin in origins {
-            match origin {
-                Origin::Opened(resolved) => opened.push((format!("{resolved:?}"), resolved)),
-                Origin::Locator(locator) => match client.0.registry.open(&locator).await {
-                    Ok(resolved) => opened.push((locator.to_string(), resolved)),
-                    Err(error) => {
-                        let (source, kind) = (locator.to_string(), error.kind());
-                        self.shared.send(Event::SourceBenched { source, kind, reason: error.chain() });
-                        failed.get_or_insert(error);
-                    }
-                },
-            }
-        }
-        match failed {
-            Some(error) if opened.is_empty() => Err(error),
-            _ if opened.is_empty() => Err(Error::new(ErrorKind::InvalidInput, "a download without a source")),
-            _ => Ok(opened),
-        }
-    }
-
     /// A download of one file: what an earlier run left of it, or a finished file that is to be left as it is.
     async fn take_over(&mut self, plan: &mut Plan) -> Result<Option<Report>> {
         if plan.path.is_none() && plan.resume {
@@ -262,10 +266,11 @@ impl Conductor {
             if let Some(path) = &plan.path {
                 ledger.set_path(entry, path.clone());
             }
-            ledger.set_pieces(std::mem::take(&mut plan.pieces));
-            for fact in plan.facts.drain(..).chain([Fact::LayoutComplete]) {
-                ledger.learn(Voice::User, fact)?;
+            ledger.set_pieces(plan.pieces.clone());
+            for digest in &plan.digests {
+                ledger.learn(Voice::User, Fact::Digest(entry, digest.clone()))?;
             }
+            ledger.learn(Voice::User, Fact::LayoutComplete)?;
             Ok::<_, Error>(entry)
         })?;
         self.want_digests();
@@ -307,14 +312,14 @@ impl Conductor {
         Ok(None)
     }
 
-    fn add(&mut self, name: String, source: Arc<dyn Source>, entry: Option<EntryId>) {
+    fn add(&mut self, name: String, source: Arc<dyn Source>, entry: Option<EntryId>, origin: Option<usize>) {
         let id = self.shared.ledger(|ledger| {
             let id = ledger.add_source(name.clone());
             entry.into_iter().for_each(|entry| ledger.bind(id, entry));
             id
         });
         let transfer = Transfer::new(self.shared.clone(), id, entry);
-        self.runners.push(Runner::new(id, source, transfer, name));
+        self.runners.push(Runner::new(id, source, transfer, name, origin));
     }
 
     fn listed(&mut self, listed: Option<Result<Listed>>, more: BoxStream<'static, Result<Listed>>) -> Result<()> {
@@ -330,7 +335,7 @@ impl Conductor {
             ledger.learn(Voice::User, Fact::Entry { path: path.clone(), len })?;
             Ok::<_, Error>(ledger.entry_at(Voice::User, &path))
         })?;
-        self.add(path.to_string(), source, entry);
+        self.add(path.to_string(), source, entry, None);
         self.listings.push(next_listed(more));
         Ok(())
     }

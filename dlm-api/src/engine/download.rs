@@ -5,27 +5,27 @@ use std::future::IntoFuture;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::io::AsyncWrite;
 
-use super::conductor::{Conductor, Origin, Plan};
+use super::conductor::{Conductor, Plan};
 use super::handle::Handle;
+use super::opening::Origin;
 use super::{Client, Reader};
 use crate::checkpoint::{CheckpointStore, FileCheckpoint, SourceRecord, source_key};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Report;
-use crate::fact::Fact;
 use crate::limit::Limiter;
 use crate::locator::Locator;
 use crate::path::EntryPath;
 use crate::pipeline::{Setup, Shared};
-use crate::protocol::Resolved;
+use crate::protocol::Container;
 use crate::scheduler::Scheduler;
 use crate::sink::{FileOptions, FileSink, MemorySink, OnExists, Sink, WriterSink};
 use crate::source::Source;
-use crate::span::EntryId;
 
 /// What to fetch, and how. [`Client::download`] starts one; [`to_file`](Self::to_file) and its siblings say where to put it.
 #[must_use = "a download does nothing before it has a place to go, and is awaited or started"]
@@ -42,6 +42,7 @@ pub struct Download {
     max_size: Option<u64>,
     resume: bool,
     keep_mtime: bool,
+    follow: bool,
     on_exists: OnExists,
     /// The first thing that makes no sense.
     wrong: Option<Error>,
@@ -62,9 +63,25 @@ impl Download {
             max_size: None,
             resume: true,
             keep_mtime: true,
+            follow: true,
             on_exists: OnExists::Fail,
             wrong: None,
         }
+    }
+
+    /// The download of a container into memory, as it is.
+    pub(super) fn of_container(
+        client: Client,
+        locator: &Locator,
+        container: Container,
+        digests: Vec<Digest>,
+        setup: &Setup,
+    ) -> Self {
+        let mut download = Self::new(client).max_size(container.max_len).follow_containers(false);
+        download.origins.push(Origin::Locator(locator.clone()));
+        download.digests = digests;
+        download.retries = setup.retries;
+        download
     }
 
     fn note<T>(&mut self, result: Result<T>) -> Option<T> {
@@ -80,19 +97,31 @@ impl Download {
         self
     }
 
+    /// Adds what a container leads to. See [`Client::download_container`].
+    pub fn container(mut self, url: impl AsRef<str>, container: impl Into<Bytes>) -> Self {
+        if let Some(locator) = self.note(url.as_ref().parse::<Locator>()) {
+            self.origins.push(Origin::Held(locator.clone(), container.into()));
+            self.locators.push(locator);
+        }
+        self
+    }
+
     /// Adds a source of the caller's own, of the one file that is downloaded.
     pub fn source(mut self, source: impl Source) -> Self {
-        self.origins.push(Origin::Opened(Resolved::Source(Arc::new(source))));
+        self.origins.push(Origin::Source(Arc::new(source)));
         self
     }
 
     /// Adds a source of the caller's own that learns by itself which files there are.
     pub fn source_of_many(mut self, source: impl Source) -> Self {
-        self.origins.push(Origin::Opened(Resolved::Many(Arc::new(source))));
+        self.origins.push(Origin::Many(Arc::new(source)));
         self
     }
 
     /// What the whole must hash to, as `ALGO:HEX` (`sha256:9f86...`). May be called for several algorithms.
+    ///
+    /// Where the URL leads to a container that is followed, it is what the container must hash to: a checksum is of what is at
+    /// the URL.
     pub fn checksum(mut self, checksum: impl AsRef<str>) -> Self {
         let digest = self.note(checksum.as_ref().parse());
         self.digests.extend(digest);
@@ -147,6 +176,13 @@ impl Download {
     /// Whether a finished file gets the time at which its content was last changed. Yes unless it is set.
     pub fn keep_mtime(mut self, keep: bool) -> Self {
         self.keep_mtime = keep;
+        self
+    }
+
+    /// Whether a container (a torrent file, a Metalink) at a URL is followed to what it leads to. Yes unless it is set; if not,
+    /// the container is what is downloaded.
+    pub fn follow_containers(mut self, follow: bool) -> Self {
+        self.follow = follow;
         self
     }
 
@@ -206,13 +242,18 @@ enum Target {
 /// A download that has a place to go. Await it, or [`start`](Self::start) it to watch and steer it.
 #[must_use = "a job does nothing before it is awaited or started"]
 pub struct Job {
-    download: Download,
+    pub(super) download: Download,
     target: Target,
 }
 
 impl Job {
     /// Starts it. It runs on the engine's threads and ends early when the handle is dropped.
     pub fn start(self) -> Handle {
+        let (shared, plan) = self.plan();
+        Conductor::start(shared, plan)
+    }
+
+    pub(super) fn plan(self) -> (Arc<Shared>, Plan) {
         let Self { mut download, target } = self;
         let keep_modified = download.keep_mtime;
         let (sink, path, kept): (Arc<dyn Sink>, _, _) = match target {
@@ -250,6 +291,7 @@ impl Job {
                 }
                 Kept::Store(_) => None,
             },
+            containers: download.follow.then(|| download.client.0.registry.clone()),
         };
         let shared = Arc::new(Shared::new(sink, setup));
         if let Some(scheduler) = download.scheduler.take() {
@@ -258,7 +300,7 @@ impl Job {
         let plan = Plan {
             client: download.client.clone(),
             wrong: download.wrong.take(),
-            facts: download.facts(),
+            digests: std::mem::take(&mut download.digests),
             pieces: std::mem::take(&mut download.pieces),
             origins: std::mem::take(&mut download.origins),
             source_records: download.locators.iter().map(record_of).collect(),
@@ -266,7 +308,7 @@ impl Job {
             kept,
             resume: download.resume,
         };
-        Conductor::start(shared, plan)
+        (shared, plan)
     }
 
     /// Starts it, and reads it from the beginning while it arrives. What is read next is fetched first.
@@ -277,12 +319,6 @@ impl Job {
 
 fn record_of(locator: &Locator) -> SourceRecord {
     SourceRecord { key: source_key(locator), locator: locator.to_string(), state: Vec::new() }
-}
-
-impl Download {
-    fn facts(&self) -> Vec<Fact> {
-        self.digests.iter().map(|digest| Fact::Digest(EntryId::FIRST, digest.clone())).collect()
-    }
 }
 
 /// Where checkpoints are kept.

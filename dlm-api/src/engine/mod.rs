@@ -4,13 +4,17 @@ mod conductor;
 mod download;
 mod finish;
 mod handle;
+mod inspect;
 mod keeper;
+mod opening;
 mod plane;
 mod reader;
 mod runner;
 
 use std::fmt;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 pub use download::{Download, Job};
 pub use handle::{Events, Handle};
@@ -68,6 +72,12 @@ impl Client {
     /// Starts to set up a download of what is at `url`. A URL that makes no sense fails when the download is started.
     pub fn download(&self, url: impl AsRef<str>) -> Download {
         Download::new(self.clone()).mirror(url)
+    }
+
+    /// Starts to set up a download of what a container leads to: a torrent file, a Metalink. `url` is where the container is
+    /// from; its name tells what kind it is, and what the container names relative to itself is looked for there.
+    pub fn download_container(&self, url: impl AsRef<str>, container: impl Into<Bytes>) -> Download {
+        Download::new(self.clone()).container(url, container)
     }
 
     /// Starts to set up a download of which the sources are given one by one.

@@ -22,6 +22,8 @@ pub(super) struct Runner {
     pub(super) source: Arc<dyn Source>,
     pub(super) transfer: Transfer,
     pub(super) name: String,
+    /// Which of the places that the caller named it is.
+    pub(super) origin: Option<usize>,
     pub(super) state: RunnerState,
     failures: u32,
     /// What it had delivered when it was started last.
@@ -52,8 +54,14 @@ pub(super) enum Next {
 }
 
 impl Runner {
-    pub(super) fn new(id: SourceId, source: Arc<dyn Source>, transfer: Transfer, name: String) -> Self {
-        Self { id, source, transfer, name, state: RunnerState::Idle, failures: 0, before: 0 }
+    pub(super) fn new(
+        id: SourceId,
+        source: Arc<dyn Source>,
+        transfer: Transfer,
+        name: String,
+        origin: Option<usize>,
+    ) -> Self {
+        Self { id, source, transfer, name, origin, state: RunnerState::Idle, failures: 0, before: 0 }
     }
 
     pub(super) fn start(&mut self) {

@@ -56,6 +56,8 @@ impl Ledger {
                 self.entries[id.index()].facts.name.say(who, name, weight(&self.sources));
                 Ok(())
             }
+            // Whoever looks for containers has seen it; nothing else depends on it.
+            Fact::MediaType(id, _) => self.known(id),
             Fact::Modified(id, time) => {
                 self.known(id)?;
                 self.entries[id.index()].facts.modified.say(who, time, weight(&self.sources));
@@ -84,6 +86,8 @@ impl Ledger {
             if let (Voice::Source(source), 1) = (who, self.entries.len()) {
                 let alias = &mut self.sources[source.index()].alias;
                 if *alias.get_or_insert_with(|| path.clone()) == path {
+                    let name = path.file_name().to_owned();
+                    self.entries[0].facts.name.say(who, name, weight(&self.sources));
                     return Ok(EntryId::FIRST);
                 }
             }

@@ -1,5 +1,6 @@
 //! What all parts of one download share, and the way of a chunk through it.
 
+mod containers;
 mod seam;
 mod sequencer;
 mod whole;
@@ -23,11 +24,13 @@ use crate::ledger::{Landed, Ledger};
 use crate::limit::Limiter;
 use crate::origin::Origins;
 use crate::path::EntryPath;
+use crate::protocol::Registry;
 use crate::scheduler::{Balanced, Scheduler};
 use crate::sink::{Prepared, Sink, SinkInfo};
 use crate::span::{EntryId, LeaseId, Span};
 use crate::sync::lock;
 
+pub(crate) use containers::Containers;
 pub(crate) use seam::{Seams, Witness};
 pub(crate) use sequencer::Sequencer;
 pub(crate) use whole::WholeHashes;
@@ -60,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) seams: Seams,
     pub(crate) whole: WholeHashes,
     pub(crate) prepared: AsyncMutex<HashMap<EntryId, Ready>>,
+    pub(crate) containers: Containers,
     sequencer: Option<Arc<AsyncMutex<Sequencer>>>,
 }
 
@@ -83,6 +87,8 @@ pub(crate) struct Setup {
     pub(crate) keep_modified: bool,
     /// Takes away what is recorded of a download to this path.
     pub(crate) forget_record: Option<ForgetRecord>,
+    /// The protocols whose containers are followed, and not kept.
+    pub(crate) containers: Option<Registry>,
 }
 
 impl Default for Setup {
@@ -97,6 +103,7 @@ impl Default for Setup {
             retries: None,
             keep_modified: true,
             forget_record: None,
+            containers: None,
         }
     }
 }
@@ -127,12 +134,8 @@ pub(crate) struct Ready {
 impl Shared {
     pub(crate) fn new(sink: Arc<dyn Sink>, setup: Setup) -> Self {
         let info = sink.info();
-        let mut core = Core { ledger: Ledger::new(), scheduler: Box::new(Balanced::new()) };
-        if !info.random_access {
-            // From the start: others may ask for work before the first byte has come.
-            core.ledger.set_window(Sequencer::new().window(EntryId::FIRST, &info, &core.ledger));
-        }
-        Self {
+        let core = Core { ledger: Ledger::new(), scheduler: Box::new(Balanced::new()) };
+        let shared = Self {
             core: Mutex::new(core),
             changed: watch::Sender::new(()),
             sink,
@@ -144,13 +147,26 @@ impl Shared {
             seams: Seams::default(),
             whole: WholeHashes::default(),
             prepared: AsyncMutex::default(),
+            containers: Containers::default(),
             sequencer: (!info.random_access).then(|| Arc::new(AsyncMutex::new(Sequencer::new()))),
-        }
+        };
+        shared.forget_layout();
+        shared
     }
 
     /// Runs `f` on the ledger.
     pub(crate) fn ledger<T>(&self, f: impl FnOnce(&mut Ledger) -> T) -> T {
         f(&mut lock(&self.core).ledger)
+    }
+
+    /// Starts again as if nothing had been learned. The caller has seen to it that nobody runs.
+    pub(crate) fn forget_layout(&self) {
+        self.ledger(|ledger| *ledger = Ledger::new());
+        self.whole.forget_all();
+        if !self.info.random_access {
+            // From the start: others may ask for work before the first byte has come.
+            self.ledger(|ledger| ledger.set_window(Sequencer::new().window(EntryId::FIRST, &self.info, ledger)));
+        }
     }
 
     /// Wakes everyone who waits for the ledger to change.
@@ -211,10 +227,7 @@ impl Shared {
 
     async fn prepare_locked(&self, all: &mut HashMap<EntryId, Ready>, id: EntryId) -> Result<Ready> {
         let (entry, named) = self.ledger(|ledger| {
-            let named = ledger.path(id).is_none();
-            if named {
-                ledger.set_path(id, self.best_name(ledger.name(id)));
-            }
+            let named = self.name_in(ledger, id);
             (ledger.entry(id), named)
         });
         let mut entry = entry.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "an entry without a path"))?;
@@ -245,6 +258,20 @@ impl Shared {
         all.insert(id, ready.clone());
         self.advance_window(id);
         Ok(ready)
+    }
+
+    /// Gives an entry the name that is best known now, unless it has one.
+    #[cfg(feature = "engine")]
+    pub(crate) fn name(&self, id: EntryId) {
+        self.ledger(|ledger| self.name_in(ledger, id));
+    }
+
+    fn name_in(&self, ledger: &mut Ledger, id: EntryId) -> bool {
+        let is_unnamed = ledger.path(id).is_none();
+        if is_unnamed {
+            ledger.set_path(id, self.best_name(ledger.name(id)));
+        }
+        is_unnamed
     }
 
     fn best_name(&self, suggested: Option<&str>) -> EntryPath {

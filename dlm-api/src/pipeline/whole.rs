@@ -56,6 +56,11 @@ impl WholeHashes {
         all.insert(entry, Arc::new(Mutex::new(hash)));
     }
 
+    /// Nothing is wanted any more.
+    pub(crate) fn forget_all(&self) {
+        lock(&self.0).clear();
+    }
+
     fn of(&self, entry: EntryId) -> Option<Arc<Mutex<WholeHash>>> {
         lock(&self.0).get(&entry).cloned()
     }

@@ -270,12 +270,16 @@ impl Lane {
 
 /// Tells the ledger what the head of an answer says.
 pub(super) fn learn(transfer: &Transfer, entry: EntryId, opened: &Opened) -> Result<()> {
-    // First what the content is: if it is another one, its length means nothing here.
-    for identity in &opened.identities {
-        transfer.learn(Fact::Identity(entry, identity.clone()))?;
+    // First what kind of thing it is: a container isn't written anywhere.
+    if let Some(media_type) = &opened.media_type {
+        transfer.learn(Fact::MediaType(entry, media_type.clone()))?;
     }
     if let Some(name) = &opened.name {
         transfer.learn(Fact::Name(entry, name.clone()))?;
+    }
+    // Then what the content is: if it is another one, its length means nothing here.
+    for identity in &opened.identities {
+        transfer.learn(Fact::Identity(entry, identity.clone()))?;
     }
     if let Some(modified) = opened.modified {
         transfer.learn(Fact::Modified(entry, modified))?;

@@ -82,6 +82,8 @@ pub struct Opened {
     pub identities: Vec<Identity>,
     /// The name suggested for the file, not made safe yet.
     pub name: Option<String>,
+    /// The media type of the content, with its parameters.
+    pub media_type: Option<String>,
     /// When the content was last changed.
     pub modified: Option<SystemTime>,
     /// Digests of the whole content.
@@ -118,6 +120,7 @@ impl Opened {
             ranges: Ranges::Unknown,
             identities: Vec::new(),
             name: None,
+            media_type: None,
             modified: None,
             digests: Vec::new(),
             rtt: None,

@@ -65,6 +65,8 @@ struct Inner {
     chunk: usize,
     tells_len: bool,
     validator: Option<Strength>,
+    name: Option<String>,
+    media_type: Option<String>,
 }
 
 impl Script {
@@ -82,6 +84,8 @@ impl Script {
             chunk: 64 << 10,
             tells_len: true,
             validator: Some(Strength::Strong),
+            name: None,
+            media_type: None,
         })))
     }
 
@@ -115,6 +119,18 @@ impl Script {
     #[must_use]
     pub fn with_validator(self, validator: Option<Strength>) -> Self {
         self.change(|inner| inner.validator = validator)
+    }
+
+    /// It suggests a name for its content. Before it is cloned only.
+    #[must_use]
+    pub fn with_name(self, name: &str) -> Self {
+        self.change(|inner| inner.name = Some(name.to_owned()))
+    }
+
+    /// It tells the media type of its content. Before it is cloned only.
+    #[must_use]
+    pub fn with_media_type(self, media_type: &str) -> Self {
+        self.change(|inner| inner.media_type = Some(media_type.to_owned()))
     }
 
     /// What it does with the next requests, one each.
@@ -223,6 +239,8 @@ impl RangeSource for Script {
             (opened.len, opened.end) = (Some(len), Some(range.end));
         }
         opened.ranges = ranges;
+        opened.name = inner.name.clone();
+        opened.media_type = inner.media_type.clone();
         opened.identities.extend(inner.validator.map(|strength| Identity {
             scheme: "version".into(),
             value: version.to_string(),

@@ -82,6 +82,11 @@ enum Line<'a> {
         download: usize,
         bytes: u64,
     },
+    Container {
+        download: usize,
+        source: &'a str,
+        bytes: u64,
+    },
     Progress {
         download: usize,
         #[serde(flatten)]
@@ -196,6 +201,7 @@ impl<'a> Line<'a> {
             Event::State(state) => Self::State { download, state: state_name(*state)? },
             Event::Named { entry, path } => Self::Named { download, entry: index(entry), path: path.as_str() },
             Event::Resumed { bytes } => Self::Resumed { download, bytes: *bytes },
+            Event::Container { source, bytes } => Self::Container { download, source, bytes: *bytes },
             Event::Progress(progress) => Self::Progress { download, progress: counts(progress) },
             Event::SourceRetry { source, reason, after } => {
                 Self::SourceRetry { download, source, reason, after_ms: millis(*after) }

@@ -46,6 +46,7 @@ fn percent(part: u64, whole: u64) -> u64 {
 pub(super) fn event(event: &Event) -> Option<String> {
     Some(match event {
         Event::Resumed { bytes } => format!("going on after {}", size(*bytes)),
+        Event::Container { source, .. } => format!("fetching what {} leads to", plain(source)),
         Event::SourceRetry { source, reason, after } => {
             let pause = after.as_millis() as f64 / 1000.0;
             format!("{}; asking again in {pause:.1} s", at(source, reason))
@@ -159,6 +160,7 @@ pub(super) mod tests {
             Event::SourceBenched { source: evil.clone(), kind: ErrorKind::Denied, reason: evil.clone() },
             Event::PieceCorrupt { entry, range: 0..1, source: evil.clone() },
             Event::Restarted { entry, reason: evil.clone() },
+            Event::Container { source: evil.clone(), bytes: 1 },
             Event::Warning(evil.clone()),
         ];
         let mut lines: Vec<String> = events.iter().map(|e| event(e).unwrap()).collect();

@@ -58,6 +58,10 @@ fn all() -> Vec<(Value, Value)> {
         ),
         (event(&Event::Resumed { bytes: u64::MAX }), json!({"event": "resumed", "download": 3, "bytes": u64::MAX})),
         (
+            event(&Event::Container { source: text(), bytes: 9 }),
+            json!({"event": "container", "download": 3, "source": "x", "bytes": 9}),
+        ),
+        (
             event(&Event::Progress(some_progress())),
             json!({
                 "event": "progress", "download": 3, "total": 3_221_225_472_u64, "received": 1_610_612_736_u64,
