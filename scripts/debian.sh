@@ -9,6 +9,13 @@ need() {
     fi
 }
 
+# need_python MODULE PACKAGE: notes the package if Debian's Python lacks the module.
+need_python() {
+    if ! /usr/bin/python3 -c "import $1" >/dev/null 2>&1; then
+        needed="$needed python3 $2"
+    fi
+}
+
 # Installs what was noted.
 install_needed() {
     [ -n "$needed" ] || return 0

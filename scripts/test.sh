@@ -6,6 +6,8 @@ cd "$(dirname "$0")/.."
 . scripts/debian.sh
 need nginx nginx-light
 need cc gcc
+need opentracker opentracker
+need_python libtorrent python3-libtorrent
 install_needed
 if ! command -v cargo >/dev/null 2>&1; then
     echo "error: cargo is missing; https://rustup.rs installs it" >&2

@@ -4,6 +4,7 @@
 //! - [`Authority`]: certificates, good and bad ones
 //! - [`Content`]: files of any size whose every byte is known
 //! - [`Proxy`]: a way to a server that can be cut
+//! - [`Torrent`], [`Libtorrent`], [`Opentracker`]: a torrent, its peers and its tracker, as others make them
 //! - [`Dlm`]: the program, run as a user runs it
 //!
 //! Everything ends with its handle: processes are killed and reaped, folders are removed. Nothing here waits for a length
@@ -14,6 +15,7 @@ mod content;
 mod nginx;
 mod program;
 mod proxy;
+mod torrent;
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,7 @@ pub use content::Content;
 pub use nginx::{Location, Nginx, NginxBuilder, Request};
 pub use program::{Dlm, Events, Finished, Process};
 pub use proxy::Proxy;
+pub use torrent::{Libtorrent, Opentracker, Status, Torrent, TorrentBuilder};
 
 /// How long anything may take before it counts as hanging. Only a failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(60);

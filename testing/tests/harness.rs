@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
-use dlm_testing::{Authority, Cert, Content, Dlm, Location, Nginx, Proxy, wait_for};
+use dlm_testing::{Authority, Cert, Content, Dlm, Libtorrent, Location, Nginx, Opentracker, Proxy, Torrent, wait_for};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore};
@@ -196,4 +196,25 @@ fn json_lines_are_read() {
     let done = Dlm::new("printf").args(["{\"a\":18446744073709551615}\\n{}\\n"]).run();
     assert_eq!(done.json()[0]["a"], u64::MAX);
     assert_eq!(done.json().len(), 2);
+}
+
+/// The peers find each other by the tracker alone.
+#[test]
+fn libtorrent_seeds_to_libtorrent_through_opentracker() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let content = Content::new(3, 3 << 20);
+    content.write_file(from.path().join("file.bin")).unwrap();
+    // What the tracker serves has to be known before it starts, and a torrent's hash doesn't depend on its tracker.
+    let hash = Torrent::builder().make(&from.path().join("file.bin")).info_hash().to_owned();
+    let tracker = Opentracker::start([&hash]);
+    for url in [tracker.http(), tracker.udp()] {
+        let torrent = Torrent::builder().tier([url]).make(&from.path().join("file.bin"));
+        assert_eq!(torrent.info_hash(), hash);
+        let seed = Libtorrent::seed(torrent.path(), from.path());
+        let leech = Libtorrent::leech(torrent.path(), to.path());
+        wait_for("libtorrent to have it all", || leech.status().seeding.then_some(()));
+        assert_eq!(fs::read(to.path().join("file.bin")).unwrap(), fs::read(from.path().join("file.bin")).unwrap());
+        drop(seed);
+        fs::remove_file(to.path().join("file.bin")).unwrap();
+    }
 }
