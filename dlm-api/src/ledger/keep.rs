@@ -15,7 +15,7 @@ impl Ledger {
         if !self.pieces.is_current(id) {
             return;
         }
-        for span in self.pieces.get(id).spans.clone() {
+        for span in self.pieces.spans(id).iter() {
             let entry = &mut self.entries[span.entry.index()];
             if good && entry.sealed.contains(&span.range) {
                 entry.verified.insert(span.range.clone());
@@ -31,9 +31,8 @@ impl Ledger {
         self.withdraw_facts(Voice::Source(source));
         for i in 0..self.entries.len() {
             let entry = &self.entries[i];
-            let own = entry.by.iter().filter(|(_, by)| *by == source);
-            let unproven: Vec<Range<u64>> =
-                own.flat_map(|(run, _)| entry.verified.gaps(run).collect::<Vec<_>>()).collect();
+            let own = entry.by.iter().filter(|(by, _)| *by == source).flat_map(|(_, set)| set.ranges());
+            let unproven: Vec<Range<u64>> = own.flat_map(|run| entry.verified.gaps(run)).collect();
             unproven.into_iter().for_each(|run| {
                 self.take_back(EntryId::new(i as u32), run);
             });
@@ -42,8 +41,8 @@ impl Ledger {
 
     /// Of an entry whose digest is wrong, everything that this source did not deliver goes into quarantine. Says how many bytes.
     pub fn keep_only(&mut self, entry: EntryId, source: SourceId) -> u64 {
-        let others = self.entries[entry.index()].by.iter().filter(|(_, by)| *by != source);
-        let others: Vec<Range<u64>> = others.map(|(run, _)| run).collect();
+        let others = self.entries[entry.index()].by.iter().filter(|(by, _)| *by != source);
+        let others: Vec<Range<u64>> = others.flat_map(|(_, set)| set.ranges()).collect();
         others.into_iter().map(|run| self.take_back(entry, run)).sum()
     }
 
@@ -92,7 +91,8 @@ impl Ledger {
             state.free.remove(range.clone());
             state.sealed.insert(range.clone());
             state.durable.insert(range.clone());
-            state.by.set(range.clone(), by);
+            state.by.remove(&range);
+            state.by.add(range.clone(), by, state.grid);
             verified.within(range).for_each(|(run, ())| state.verified.insert(run));
         }
         self.touch(entry);
@@ -105,12 +105,13 @@ impl Ledger {
     /// Pieces that are sealed without having been checked: whole ones are to be checked, the others are taken back.
     fn settle_pieces(&mut self, span: &Span) {
         for id in self.pieces_within(span) {
-            let spans = self.pieces.get(id).spans.clone();
+            let spans = self.pieces.spans(id);
             let all = |set: fn(&EntryState) -> &RangeSet| {
                 spans.iter().all(|s| set(&self.entries[s.entry.index()]).contains(&s.range))
             };
             if !all(|entry| &entry.sealed) {
-                self.take_back(spans[0].entry, spans[0].range.clone());
+                let Span { entry, range } = spans[0].clone();
+                self.take_back(entry, range);
             } else if !all(|entry| &entry.verified) {
                 self.recheck.push(id);
             }
@@ -162,9 +163,10 @@ impl Ledger {
     pub fn take_back(&mut self, entry: EntryId, range: Range<u64>) -> u64 {
         let span = Span::new(entry, range);
         let inside = |s: &Span| s.entry == entry && span.range.start <= s.range.start && s.range.end <= span.range.end;
-        let rest: Vec<Span> = (self.pieces.overlapping(&span).map(|id| &self.pieces.get(id).spans))
-            .flat_map(|spans| spans.iter().filter(|s| !inside(s)).cloned())
-            .collect();
+        let mut rest = Vec::new();
+        for id in self.pieces.overlapping(&span) {
+            rest.extend(self.pieces.spans(id).iter().filter(|s| !inside(s)).cloned());
+        }
         [span].into_iter().chain(rest).map(|s| self.entries[s.entry.index()].unseal(s.range)).sum()
     }
 }

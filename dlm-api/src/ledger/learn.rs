@@ -1,5 +1,6 @@
 //! Facts: who is believed, and what follows from it.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use super::voices::{Verdict, Voice, WEIGHT_PLAIN, WEIGHT_PROVEN, WEIGHT_USER};
@@ -36,7 +37,12 @@ impl Ledger {
                 len.map_or(Ok(()), |len| self.learn_len(who, id, len))
             }
             Fact::Len(id, len) => self.learn_len(who, id, len),
-            Fact::Pieces(pieces) => pieces.into_iter().try_for_each(|piece| self.learn_piece(who, piece)),
+            Fact::Pieces(pieces) => {
+                let learned = pieces.iter().try_for_each(|piece| self.learn_piece(who, piece));
+                let entries: BTreeSet<EntryId> = pieces.iter().flat_map(|p| &p.spans).map(|s| s.entry).collect();
+                entries.into_iter().for_each(|id| self.lay_grid(id));
+                learned
+            }
             Fact::Digest(id, digest) => {
                 self.known(id)?;
                 let verdict = self.entries[id.index()].facts.say_digest(who, digest, weight(&self.sources));
@@ -189,10 +195,11 @@ impl Ledger {
             let end = len.min(at + piece_len);
             if at < end {
                 // The user's word is never refused.
-                let _ = self.learn_piece(Voice::User, Piece::new(Span::new(id, at..end), digest));
+                let _ = self.learn_piece(Voice::User, &Piece::new(Span::new(id, at..end), digest));
             }
             at = end;
         }
+        self.lay_grid(id);
     }
 
     fn judge(&mut self, verdict: Verdict, what: &'static str) -> Result<()> {
@@ -210,7 +217,7 @@ impl Ledger {
         }
     }
 
-    fn learn_piece(&mut self, who: Voice, piece: Piece) -> Result<()> {
+    fn learn_piece(&mut self, who: Voice, piece: &Piece) -> Result<()> {
         for span in &piece.spans {
             self.known(span.entry)?;
             let end = self.entries[span.entry.index()].end();
@@ -238,17 +245,24 @@ impl Ledger {
                 "a piece that does not go on from the end of one file to the start of another",
             ));
         }
-        let spans = piece.spans.clone();
         if who == Voice::User {
-            for span in self.pieces.make_way(&spans) {
+            for span in self.pieces.make_way(&piece.spans) {
                 self.entries[span.entry.index()].verified.remove(span.range);
             }
         }
-        if !self.pieces.add(piece, who)? {
-            return Ok(());
+        if self.pieces.add(piece, who)? {
+            self.make_room_for(&piece.spans);
         }
-        self.make_room_for(&spans);
         Ok(())
+    }
+
+    /// Once an entry has many pieces of one length, its sets keep a bit for each.
+    fn lay_grid(&mut self, id: EntryId) {
+        let Some(state) = self.entries.get_mut(id.index()) else { return };
+        let known = state.grid.map_or(0, |grid| grid.cells);
+        if let Some(grid) = self.pieces.grid(id).filter(|grid| grid.cells > known) {
+            state.lay_grid(grid);
+        }
     }
 
     /// Bytes that came before their piece was known: a lease that has part of the piece loses it, and what is sealed is

@@ -14,6 +14,7 @@ mod keep;
 mod learn;
 mod lease;
 mod pieces;
+mod shares;
 mod streams;
 mod view;
 mod voices;
@@ -213,7 +214,7 @@ impl Ledger {
         }
         landed.pieces.dedup();
         let state = &self.leases[&lease];
-        landed.pieces.retain(|id| self.pieces.get(*id).spans.iter().all(|s| s.is_empty() || state.has_landed(s)));
+        landed.pieces.retain(|id| self.pieces.spans(*id).iter().all(|s| s.is_empty() || state.has_landed(s)));
         landed
     }
 
@@ -266,13 +267,18 @@ impl Ledger {
     }
 
     /// What a piece is.
-    pub fn piece(&self, id: PieceId) -> &Piece {
+    pub fn piece(&self, id: PieceId) -> Piece {
         self.pieces.get(id)
     }
 
     /// The piece that has the byte `at` of an entry.
     pub fn piece_at(&self, entry: EntryId, at: u64) -> Option<PieceId> {
         self.pieces.at(entry, at)
+    }
+
+    /// The part of the piece at `at` that lies in this entry.
+    pub fn piece_range_at(&self, entry: EntryId, at: u64) -> Option<Range<u64>> {
+        self.pieces.range_at(entry, at)
     }
 
     /// The pieces that have a byte of `span`.
@@ -282,18 +288,18 @@ impl Ledger {
 
     /// The piece's digest matched: it is sealed, if the lease still holds it. Says whether it is, and whether it had been wrong before.
     pub fn seal_piece(&mut self, lease: LeaseId, id: PieceId) -> (bool, bool) {
-        let spans = self.pieces.get(id).spans.clone();
+        let spans = self.pieces.spans(id);
         let Some(state) = self.leases.get_mut(&lease) else { return (false, false) };
         if !self.pieces.is_current(id) || !spans.iter().all(|span| state.has_landed(span)) {
             return (false, false);
         }
         let source = state.source;
-        for span in &spans {
+        for span in spans.iter() {
             if let Some(held) = state.held_at(span.entry, span.range.start) {
                 held.landed.remove(span.range.clone());
             }
         }
-        for span in &spans {
+        for span in spans.iter() {
             self.entries[span.entry.index()].seal(span.range.clone(), source, true);
         }
         // Bytes that fit a source's own digest prove nothing.
@@ -308,7 +314,7 @@ impl Ledger {
     /// Nothing happens, and the answer is `false`, if the lease has lost the piece meanwhile: what was checked may have been
     /// somebody else's bytes.
     pub fn fail_piece(&mut self, lease: LeaseId, id: PieceId) -> bool {
-        let spans = self.pieces.get(id).spans.clone();
+        let spans = self.pieces.spans(id);
         let Some(state) = self.leases.get_mut(&lease) else { return false };
         let (source, hedge) = (state.source, state.hedge);
         // A hedge has its bytes in memory.
@@ -316,11 +322,12 @@ impl Ledger {
         if !has || !self.pieces.is_current(id) {
             return false;
         }
-        for span in &spans {
+        for span in spans.iter() {
             state.carve(span.entry, &span.range);
         }
         if !hedge {
-            spans.iter().for_each(|span| self.give_back(span.entry, span.range.clone()));
+            let spans = spans.to_vec();
+            spans.into_iter().for_each(|span| self.give_back(span.entry, span.range));
             self.cut_to_window(lease);
         }
         self.pieces.note_failure(id, source);
@@ -361,7 +368,7 @@ impl Ledger {
     /// A hedge has this piece, checked: everyone else loses it. Its bytes are the hedge's as if it had leased them.
     /// Says whether it may go on; it may not where the piece is sealed already, or a record still claims its bytes.
     pub fn take_over(&mut self, hedge: LeaseId, id: PieceId) -> bool {
-        let spans = self.pieces.get(id).spans.clone();
+        let spans = self.pieces.spans(id).to_vec();
         let gone = |span: &Span| {
             let entry = &self.entries[span.entry.index()];
             entry.blocked || entry.sealed.overlaps(&span.range) || entry.quarantine.overlaps(&span.range)
@@ -462,12 +469,9 @@ impl Ledger {
 
     /// How many sealed bytes of an entry each source delivered, the greatest first.
     pub fn shares(&self, entry: EntryId) -> Vec<(SourceId, u64)> {
-        let mut shares = BTreeMap::new();
-        for (run, by) in self.entries[entry.index()].by.iter() {
-            *shares.entry(by).or_insert(0) += run.end - run.start;
-        }
-        let mut shares: Vec<_> = shares.into_iter().collect();
-        shares.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        let shares = self.entries[entry.index()].by.iter().map(|(by, set)| (by, set.bytes()));
+        let mut shares: Vec<_> = shares.collect();
+        shares.sort_by_key(|(by, bytes)| (std::cmp::Reverse(*bytes), *by));
         shares
     }
 
@@ -511,7 +515,7 @@ impl Ledger {
 
     /// Who delivered the sealed byte `at`.
     pub fn delivered_by(&self, entry: EntryId, at: u64) -> Option<SourceId> {
-        self.entries[entry.index()].by.get(at).map(|(_, by)| by)
+        self.entries[entry.index()].by.at(at).map(|(by, _)| by)
     }
 
     /// A number that goes up when sealed bytes of the entry are taken back.

@@ -62,9 +62,9 @@ impl View<'_> {
     }
 
     /// The spans of the piece that has the byte `at`, and `None` where there are no pieces.
-    pub fn piece_at(&self, entry: EntryId, at: u64) -> Option<&[Span]> {
+    pub fn piece_at(&self, entry: EntryId, at: u64) -> Option<Vec<Span>> {
         let id = self.ledger.pieces.at(entry, at)?;
-        Some(&self.ledger.pieces.get(id).spans)
+        Some(self.ledger.pieces.spans(id).to_vec())
     }
 
     /// The part of the piece at `at` that lies in this entry.
