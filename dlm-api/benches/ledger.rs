@@ -128,12 +128,59 @@ impl Pieces {
         // A download of this rate does the one ten times a second, and the other each 64 MiB.
         assert_eq!(ledger.take_unlogged().iter().map(Span::len).sum::<u64>(), n as u64 * PIECE);
         self.done += n;
-        if self.done % 256 == 0 || self.done == self.order.len() {
+        if self.done.is_multiple_of(256) || self.done == self.order.len() {
             ledger.dirty().iter().for_each(|(entry, ranges)| ledger.set_durable(*entry, ranges));
         }
         let recorded = Instant::now();
         [claimed - start, written - claimed, sealed - written, released - sealed, recorded - released]
     }
+}
+
+/// A small entry without pieces goes all the way, and an engine asks how things are. With a hundred times as many entries this
+/// takes about as long.
+fn entries(c: &mut Criterion, counts: [u32; 2]) {
+    const LEN: u64 = 1000;
+    let mut group = c.benchmark_group("an entry of");
+    group.sample_size(10).throughput(Throughput::Elements(1));
+    for count in counts {
+        let new = || {
+            let mut ledger = Ledger::new();
+            for i in 0..count {
+                let path = EntryPath::new(&i.to_string()).expect("a safe name");
+                ledger.learn(Voice::User, Fact::Entry { path, len: Some(LEN) }).expect("nobody disagrees");
+            }
+            ledger.learn(Voice::User, Fact::LayoutComplete).expect("nobody disagrees");
+            let source = ledger.add_source("a source");
+            (ledger, source)
+        };
+        let (mut ledger, mut source) = new();
+        group.bench_function(count.to_string(), |b| {
+            b.iter_custom(|times| {
+                let (mut took, mut left) = (Duration::ZERO, times);
+                while left > 0 {
+                    if ledger.is_complete() {
+                        (ledger, source) = new();
+                    }
+                    let (now, n) = (Instant::now(), left.min(u64::from(count) - ledger.totals().sealed / LEN));
+                    for _ in 0..n {
+                        let ask = Ask::new(source, Want::Any { max: PIECE });
+                        let Grant { lease, spans, .. } =
+                            ledger.claim(&ask, &mut Balanced::new(), now).expect("there is a free entry");
+                        ledger.admit(lease, spans[0].entry, spans[0].range.clone(), now);
+                        let part = ledger.write_begins(lease, &spans[0]).expect("the lease holds it");
+                        assert_eq!(ledger.landed(lease, &part).sealed, LEN);
+                        ledger.release(lease);
+                        assert_eq!(ledger.take_unlogged().len(), 1);
+                        black_box((ledger.totals(), ledger.is_complete(), ledger.has_quarantine()));
+                    }
+                    took += now.elapsed();
+                    left -= n;
+                }
+                took
+            });
+        });
+    }
+    group.finish();
 }
 
 /// A scheduler that finds nothing free looks at all leases.
@@ -157,6 +204,7 @@ fn main() {
     let mut c = Criterion::default().configure_from_args();
     let is_trial = std::env::args().any(|arg| arg == "--test");
     steps(&mut c, if is_trial { FEW } else { PIECES });
+    entries(&mut c, if is_trial { [1, 10] } else { [1_000, 100_000] });
     pick(&mut c);
     c.final_summary();
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::shares::Shares;
 use super::streams::Streams;
+use super::sums::Counted;
 use super::voices::{Verdict, Voice, Voices};
 use crate::digest::Digest;
 use crate::fact::{Identity, Strength};
@@ -44,6 +45,8 @@ pub(super) struct EntryState {
     pub(super) solo: bool,
     pub(super) streams: Streams,
     pub(super) facts: EntryFacts,
+    /// What of it is in the ledger's sums.
+    pub(super) counted: Counted,
 }
 
 #[derive(Default, Debug)]
@@ -130,6 +133,7 @@ impl EntryState {
             solo: false,
             streams: Streams::default(),
             facts: EntryFacts::default(),
+            counted: Counted::default(),
         }
     }
 
@@ -178,7 +182,8 @@ impl EntryState {
     pub(super) fn restart(&mut self) {
         let facts = std::mem::take(&mut self.facts);
         let (fresh, grid) = (Self::new(self.path.take()), self.grid);
-        *self = Self { version: self.version + 1, solo: self.solo, blocked: self.blocked, facts, ..fresh };
+        let Self { solo, blocked, counted, .. } = *self;
+        *self = Self { version: self.version + 1, solo, blocked, facts, counted, ..fresh };
         grid.into_iter().for_each(|grid| self.lay_grid(grid));
     }
 }

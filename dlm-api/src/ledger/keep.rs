@@ -15,12 +15,13 @@ impl Ledger {
         if !self.pieces.is_current(id) {
             return;
         }
-        for span in self.pieces.spans(id).iter() {
+        for span in self.pieces.spans(id).to_vec() {
             let entry = &mut self.entries[span.entry.index()];
             if good && entry.sealed.contains(&span.range) {
                 entry.verified.insert(span.range.clone());
+                self.touch(span.entry);
             } else if !good {
-                entry.unseal(span.range.clone());
+                self.unseal(span.clone());
             }
         }
     }
@@ -46,16 +47,12 @@ impl Ledger {
         others.into_iter().map(|run| self.take_back(entry, run)).sum()
     }
 
-    /// Whether anything is in quarantine.
-    pub fn has_quarantine(&self) -> bool {
-        self.entries.iter().any(|e| !e.quarantine.is_empty())
-    }
-
     /// No record claims what is in quarantine any more: it is free.
     pub fn end_quarantine(&mut self) {
-        for i in 0..self.entries.len() {
-            let ranges: Vec<_> = std::mem::take(&mut self.entries[i].quarantine).ranges().collect();
-            ranges.into_iter().for_each(|range| self.give_back(EntryId::new(i as u32), range));
+        for id in self.sums.quarantine.clone() {
+            let ranges: Vec<_> = std::mem::take(&mut self.entries[id.index()].quarantine).ranges().collect();
+            ranges.into_iter().for_each(|range| self.give_back(id, range));
+            self.touch(id);
         }
     }
 
@@ -64,6 +61,7 @@ impl Ledger {
         let len = OPEN;
         self.entries[entry.index()].blocked = true;
         self.leases.values_mut().for_each(|lease| lease.carve(entry, &len));
+        self.touch(entry);
     }
 
     /// The sink has forgotten the entry: everything is free, but for what is still being written.
@@ -120,8 +118,7 @@ impl Ledger {
 
     /// Everything sealed that no record has: what the next checkpoint has to sync.
     pub fn dirty(&self) -> Vec<(EntryId, RangeSet)> {
-        let dirty = |(i, e): (usize, &EntryState)| (EntryId::new(i as u32), e.dirty.clone());
-        self.entries.iter().enumerate().filter(|(_, e)| !e.dirty.is_empty()).map(dirty).collect()
+        self.sums.dirty.iter().map(|id| (*id, self.entries[id.index()].dirty.clone())).collect()
     }
 
     /// These bytes are on stable storage and recorded. Bytes that were taken back since are left out.
@@ -133,6 +130,7 @@ impl Ledger {
             state.dirty.remove(run.clone());
             state.durable.insert(run);
         }
+        self.touch(entry);
     }
 
     /// A sync failed: what no record has may be gone, and is fetched again.
@@ -146,16 +144,29 @@ impl Ledger {
     /// What was sealed since the last call.
     pub fn take_unlogged(&mut self) -> Vec<Span> {
         let mut spans = Vec::new();
-        for (i, entry) in self.entries.iter_mut().enumerate() {
-            let ranges = std::mem::take(&mut entry.unlogged);
-            spans.extend(ranges.ranges().map(|range| Span::new(EntryId::new(i as u32), range)));
+        for id in self.sums.unlogged.clone() {
+            let ranges = std::mem::take(&mut self.entries[id.index()].unlogged);
+            spans.extend(ranges.ranges().map(|range| Span::new(id, range)));
+            self.touch(id);
         }
         spans
     }
 
     /// The log of what was written is empty: what no record has belongs in it again.
     pub fn log_again(&mut self) {
-        self.entries.iter_mut().for_each(|entry| entry.unlogged = entry.dirty.clone());
+        let changed: Vec<EntryId> = self.sums.dirty.union(&self.sums.unlogged).copied().collect();
+        for id in changed {
+            let entry = &mut self.entries[id.index()];
+            entry.unlogged = entry.dirty.clone();
+            self.touch(id);
+        }
+    }
+
+    /// Takes back what is sealed of `span`. Says how many bytes that were.
+    pub(super) fn unseal(&mut self, span: Span) -> u64 {
+        let unsealed = self.entries[span.entry.index()].unseal(span.range);
+        self.touch(span.entry);
+        unsealed
     }
 
     /// Takes back what is sealed of `range`, and with it the rest of the pieces there: a part of a piece can't be fetched
@@ -167,6 +178,6 @@ impl Ledger {
         for id in self.pieces.overlapping(&span) {
             rest.extend(self.pieces.spans(id).iter().filter(|s| !inside(s)).cloned());
         }
-        [span].into_iter().chain(rest).map(|s| self.entries[s.entry.index()].unseal(s.range)).sum()
+        [span].into_iter().chain(rest).map(|s| self.unseal(s)).sum()
     }
 }

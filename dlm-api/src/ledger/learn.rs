@@ -101,7 +101,7 @@ impl Ledger {
         let id = EntryId::new(self.entries.len() as u32);
         self.entries.push(EntryState::new(Some(path.clone())));
         self.by_path.insert(path, id);
-        self.with_free.insert(id);
+        self.touch(id);
         Ok(id)
     }
 
@@ -109,7 +109,7 @@ impl Ledger {
     pub fn add_unnamed(&mut self) -> EntryId {
         let id = EntryId::new(self.entries.len() as u32);
         self.entries.push(EntryState::new(None));
-        self.with_free.insert(id);
+        self.touch(id);
         id
     }
 
@@ -153,7 +153,7 @@ impl Ledger {
         let before = state.len.replace(len);
         self.lay_out(id, len);
         for span in self.pieces.cut(id, len) {
-            self.entries[span.entry.index()].verified.remove(span.range);
+            self.unverify(span);
         }
         let state = &mut self.entries[id.index()];
         state.free.remove(len..OPEN_END);
@@ -188,7 +188,7 @@ impl Ledger {
         }
         // The last piece may have been laid out for another length.
         for span in self.pieces.withdraw(Voice::User) {
-            self.entries[span.entry.index()].verified.remove(span.range);
+            self.unverify(span);
         }
         let mut at = 0;
         for (piece_len, digest) in self.template.clone() {
@@ -200,6 +200,12 @@ impl Ledger {
             at = end;
         }
         self.lay_grid(id);
+    }
+
+    /// What was checked counts as unchecked.
+    fn unverify(&mut self, span: Span) {
+        self.entries[span.entry.index()].verified.remove(span.range);
+        self.touch(span.entry);
     }
 
     fn judge(&mut self, verdict: Verdict, what: &'static str) -> Result<()> {
@@ -247,7 +253,7 @@ impl Ledger {
         }
         if who == Voice::User {
             for span in self.pieces.make_way(&piece.spans) {
-                self.entries[span.entry.index()].verified.remove(span.range);
+                self.unverify(span);
             }
         }
         if self.pieces.add(piece, who)? {
@@ -295,7 +301,7 @@ impl Ledger {
             self.recheck.extend(self.pieces.at(spans[0].entry, spans[0].range.start));
         } else if have > 0 {
             for span in spans {
-                self.entries[span.entry.index()].unseal(span.range.clone());
+                self.unseal(span.clone());
             }
             // A lease in the middle of it would never have it whole.
             for lease in self.leases.values_mut() {
@@ -311,7 +317,7 @@ impl Ledger {
     /// unchecked.
     pub fn withdraw_facts(&mut self, who: Voice) {
         for span in self.pieces.withdraw(who) {
-            self.entries[span.entry.index()].verified.remove(span.range);
+            self.unverify(span);
         }
         for i in 0..self.entries.len() {
             self.entries[i].facts.withdraw(who);

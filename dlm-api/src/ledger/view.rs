@@ -47,7 +47,7 @@ impl View<'_> {
 
     /// The entries that have free bytes, from `entry` on, in their order.
     pub fn entries_with_free(&self, from: EntryId) -> impl Iterator<Item = EntryId> + '_ {
-        self.ledger.with_free.range(from..).copied()
+        self.ledger.sums.free.range(from..).copied()
     }
 
     /// Whether every byte of the span is free.
