@@ -115,7 +115,7 @@ impl Conductor {
             let good = check(&self.shared, id).await?;
             self.shared.ledger(|ledger| ledger.rechecked(id, good));
             if !good {
-                let piece = self.shared.ledger(|ledger| ledger.piece(id).clone());
+                let piece = self.shared.ledger(|ledger| ledger.piece(id));
                 let Span { entry, range } = piece.spans[0].clone();
                 self.shared.send(Event::PieceCorrupt { entry, range, source: "an earlier response".into() });
             }
@@ -462,7 +462,7 @@ impl Conductor {
 
 /// Whether the sealed bytes of a piece match its digest.
 async fn check(shared: &Shared, id: PieceId) -> Result<bool> {
-    let piece = shared.ledger(|ledger| ledger.piece(id).clone());
+    let piece = shared.ledger(|ledger| ledger.piece(id));
     let mut hasher = piece.digest.function().start();
     for span in &piece.spans {
         let mut at = span.range.start;

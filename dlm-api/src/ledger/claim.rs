@@ -124,7 +124,7 @@ impl Ledger {
         let mut spans = vec![Span::new(id, range.clone())];
         for at in [range.start, range.end - 1] {
             let Some(piece) = self.pieces.at(id, at) else { continue };
-            for other in self.pieces.get(piece).spans.iter().filter(|s| s.entry != id) {
+            for other in self.pieces.spans(piece).iter().filter(|s| s.entry != id) {
                 if !self.may_deliver(ask, other.entry) || !self.entries[other.entry.index()].free.contains(&other.range)
                 {
                     return self.fit_without_edges(id, range);
@@ -172,7 +172,7 @@ impl Ledger {
 
     /// `range` without its first and last piece where these cross into entries that can't be leased now.
     fn fit_without_edges(&self, entry: EntryId, mut range: Range<u64>) -> Option<Vec<Span>> {
-        let crosses = |at: u64| self.pieces.at(entry, at).is_some_and(|id| self.pieces.get(id).spans.len() > 1);
+        let crosses = |at: u64| self.pieces.at(entry, at).is_some_and(|id| self.pieces.spans(id).len() > 1);
         if crosses(range.start) {
             range.start = self.pieces.range_at(entry, range.start)?.end;
         }
@@ -192,7 +192,9 @@ impl Ledger {
                 continue;
             }
             set.insert(span.range.clone());
-            todo.extend(self.pieces.overlapping(&span).flat_map(|id| self.pieces.get(id).spans.iter().cloned()));
+            for id in self.pieces.overlapping(&span) {
+                todo.extend(self.pieces.spans(id).iter().filter(|s| **s != span).cloned());
+            }
         }
         let of_entry = |(entry, set): (&EntryId, &RangeSet)| {
             let entry = *entry;
@@ -213,7 +215,7 @@ impl Ledger {
             && in_window
             && !self.is_one_stream(span.entry)
             && self.entries[span.entry.index()].free.contains(&span.range)
-            && self.pieces.overlapping(span).all(|id| self.pieces.get(id).spans.iter().all(inside))
+            && self.pieces.overlapping(span).all(|id| self.pieces.spans(id).iter().all(inside))
     }
 
     fn steal(&mut self, ask: &Ask, lease: LeaseId, at: u64, now: Instant) -> Result<Grant, NotNow> {
@@ -248,7 +250,7 @@ impl Ledger {
     fn hedge(&mut self, ask: &Ask, spans: &[Span], now: Instant) -> Result<Grant, NotNow> {
         let first = spans.first().ok_or(NotNow::Wait)?;
         let id = self.pieces.at(first.entry, first.range.start).ok_or(NotNow::Wait)?;
-        let piece = self.pieces.get(id).spans.to_vec();
+        let piece = self.pieces.spans(id).to_vec();
         let held_by = |hedge: bool, span: &Span| {
             self.leases.values().filter(|l| l.hedge == hedge).any(|l| l.held.iter().any(|h| h.span.overlaps(span)))
         };

@@ -3,12 +3,14 @@
 use std::ops::Range;
 use std::time::SystemTime;
 
+use super::shares::Shares;
 use super::streams::Streams;
+use super::sums::Counted;
 use super::voices::{Verdict, Voice, Voices};
 use crate::digest::Digest;
 use crate::fact::{Identity, Strength};
 use crate::path::EntryPath;
-use crate::runs::{RangeSet, Runs};
+use crate::runs::{Grid, RangeSet};
 use crate::span::{OPEN_END, SourceId};
 
 use super::OPEN;
@@ -32,7 +34,9 @@ pub(super) struct EntryState {
     /// The part of `sealed` that is not in the log of what was written yet.
     pub(super) unlogged: RangeSet,
     /// Who delivered what is sealed.
-    pub(super) by: Runs<SourceId>,
+    pub(super) by: Shares,
+    /// The pieces, for sets that get as many runs as there are pieces.
+    pub(super) grid: Option<Grid>,
     /// Goes up when sealed bytes are taken back, so that a digest over them starts again.
     pub(super) version: u64,
     /// Nothing is leased: the entry is about to start again.
@@ -41,6 +45,8 @@ pub(super) struct EntryState {
     pub(super) solo: bool,
     pub(super) streams: Streams,
     pub(super) facts: EntryFacts,
+    /// What of it is in the ledger's sums.
+    pub(super) counted: Counted,
 }
 
 #[derive(Default, Debug)]
@@ -120,12 +126,14 @@ impl EntryState {
             durable: RangeSet::new(),
             dirty: RangeSet::new(),
             unlogged: RangeSet::new(),
-            by: Runs::new(),
+            by: Shares::default(),
+            grid: None,
             version: 0,
             blocked: false,
             solo: false,
             streams: Streams::default(),
             facts: EntryFacts::default(),
+            counted: Counted::default(),
         }
     }
 
@@ -137,11 +145,20 @@ impl EntryState {
         self.len.is_some_and(|len| self.sealed.bytes() == len && !self.blocked)
     }
 
+    /// The entry is divided into pieces of one length. What is to be recorded is recorded soon, and needs no bitmap.
+    pub(super) fn lay_grid(&mut self, grid: Grid) {
+        self.grid = Some(grid);
+        for set in [&mut self.free, &mut self.sealed, &mut self.verified, &mut self.durable] {
+            set.lay_grid(grid);
+        }
+        self.by.lay_grid(grid);
+    }
+
     pub(super) fn seal(&mut self, range: Range<u64>, by: SourceId, verified: bool) {
         self.sealed.insert(range.clone());
         self.dirty.insert(range.clone());
         self.unlogged.insert(range.clone());
-        self.by.set(range.clone(), by);
+        self.by.add(range.clone(), by, self.grid);
         if verified {
             self.verified.insert(range);
         }
@@ -156,7 +173,7 @@ impl EntryState {
         for set in [&mut self.sealed, &mut self.verified, &mut self.durable, &mut self.dirty, &mut self.unlogged] {
             set.remove(range.clone());
         }
-        self.by.remove(range);
+        self.by.remove(&range);
         self.version += 1;
         there.into_iter().map(|run| (run.end - run.start, self.quarantine.insert(run)).0).sum()
     }
@@ -164,7 +181,9 @@ impl EntryState {
     /// Everything is free again.
     pub(super) fn restart(&mut self) {
         let facts = std::mem::take(&mut self.facts);
-        let fresh = Self::new(self.path.take());
-        *self = Self { version: self.version + 1, solo: self.solo, blocked: self.blocked, facts, ..fresh };
+        let (fresh, grid) = (Self::new(self.path.take()), self.grid);
+        let Self { solo, blocked, counted, .. } = *self;
+        *self = Self { version: self.version + 1, solo, blocked, facts, counted, ..fresh };
+        grid.into_iter().for_each(|grid| self.lay_grid(grid));
     }
 }

@@ -25,7 +25,7 @@ impl Held {
     /// The bytes at the end that have not been handed over.
     pub(super) fn tail(&self) -> Range<u64> {
         let range = &self.span.range;
-        let from = self.admitted.ranges().next_back().map_or(range.start, |last| last.end);
+        let from = self.admitted.last().map_or(range.start, |last| last.end);
         from..range.end
     }
 

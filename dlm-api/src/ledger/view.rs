@@ -47,7 +47,7 @@ impl View<'_> {
 
     /// The entries that have free bytes, from `entry` on, in their order.
     pub fn entries_with_free(&self, from: EntryId) -> impl Iterator<Item = EntryId> + '_ {
-        self.ledger.with_free.range(from..).copied()
+        self.ledger.sums.free.range(from..).copied()
     }
 
     /// Whether every byte of the span is free.
@@ -62,9 +62,9 @@ impl View<'_> {
     }
 
     /// The spans of the piece that has the byte `at`, and `None` where there are no pieces.
-    pub fn piece_at(&self, entry: EntryId, at: u64) -> Option<&[Span]> {
+    pub fn piece_at(&self, entry: EntryId, at: u64) -> Option<Vec<Span>> {
         let id = self.ledger.pieces.at(entry, at)?;
-        Some(&self.ledger.pieces.get(id).spans)
+        Some(self.ledger.pieces.spans(id).to_vec())
     }
 
     /// The part of the piece at `at` that lies in this entry.

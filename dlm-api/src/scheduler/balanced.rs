@@ -198,7 +198,7 @@ fn hedge(view: &View<'_>, ask: &Ask, now: Instant) -> Option<Pick> {
     let len: u64 = piece.iter().map(Span::len).sum();
     let ours = Duration::from_secs_f64(len as f64 / rate as f64);
     let worth = left(&lease, ask.rate) > ours.mul_f64(HEDGE_FACTOR).max(MIN_STEAL_TIME);
-    (worth && staged + len <= HEDGE_BUDGET).then(|| Pick::Hedge(piece.to_vec()))
+    (worth && staged + len <= HEDGE_BUDGET).then_some(Pick::Hedge(piece))
 }
 
 #[cfg(test)]

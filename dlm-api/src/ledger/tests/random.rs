@@ -33,7 +33,7 @@ impl Hostile {
 
     fn piece(&mut self, view: &View<'_>) -> Option<Vec<Span>> {
         let span = self.span(view);
-        view.piece_at(span.entry, span.range.start).map(<[Span]>::to_vec)
+        view.piece_at(span.entry, span.range.start)
     }
 }
 
@@ -49,7 +49,7 @@ impl Scheduler for Hostile {
                 at: lease.tail.range.start.saturating_sub(1_000) + self.0.u64(..=lease.tail.len().min(1 << 40)),
             },
             (7..10, _, Some(lease)) => match view.piece_at(lease.tail.entry, lease.tail.range.start) {
-                Some(piece) => Pick::Hedge(piece.to_vec()),
+                Some(piece) => Pick::Hedge(piece),
                 None => Pick::Hedge(vec![lease.tail]),
             },
             (10, _, _) => self.piece(view).map_or(Pick::Done, Pick::Take),
