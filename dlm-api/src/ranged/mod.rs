@@ -139,7 +139,9 @@ impl<R: RangeSource> Source for Ranged<R> {
                     ramp.limit(if lane.is_single() { 1 } else { crew.config.connections.min(lane.limit()) });
                     let target = ramp.tick(now(), lane.bytes(), crew.workers.len(), transfer.left());
                     lane.set_target(target);
-                    lane.replace_laggards(now());
+                    if lane.replace_laggards(now()) {
+                        ramp.reconsider(now());
+                    }
                     while crew.workers.len() < target {
                         let Some(permit) = transfer.try_permit(&self.source.origin()) else {
                             ramp.limit(crew.workers.len());

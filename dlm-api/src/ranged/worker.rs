@@ -130,8 +130,7 @@ impl<R: RangeSource> Worker<R> {
             };
             let before = self.useful;
             let result = self.fetch(&mut lease, &span).await;
-            self.seat.slot.rest();
-            self.rate = self.seat.slot.total_rate(now()).filter(|rate| *rate > 0).or(self.rate);
+            self.rate = self.seat.slot.rest(now()).filter(|rate| *rate > 0).or(self.rate);
             let mut error = match result {
                 // An empty file is served without a byte.
                 Ok(Served::Body) if self.useful > before || lease.as_ref().is_none_or(|l| l.remaining().is_empty()) => {
@@ -150,6 +149,11 @@ impl<R: RangeSource> Worker<R> {
                 && let Err(worse) = lease.flush().await
             {
                 error = worse;
+            }
+            if error.kind() == ErrorKind::Timeout && self.seat.slot.is_to_be_replaced() && self.seat.retire() {
+                // Of more connections than there should be, this is the one to go.
+                self.transfer.retrying(&error, Duration::ZERO);
+                return Ok(Served::Quit);
             }
             if self.is_about_ranges(&error) {
                 self.transfer.retrying(&error, Duration::ZERO);
@@ -240,7 +244,7 @@ impl<R: RangeSource> Worker<R> {
         self.permit.went_well();
         let _connected = self.transfer.connected();
         self.transfer.shared.ledger(|ledger| ledger.count_stream(entry, &opened.identities));
-        self.seat.slot.restart();
+        self.seat.slot.restart(now());
         if opened.start > start {
             return Err(Error::new(ErrorKind::Protocol, "the answer starts after what was asked for")
                 .with("asked", start)
@@ -383,16 +387,22 @@ impl<R: RangeSource> Worker<R> {
 
     /// The next bytes of a body. Writes what waits when they are slow to come, and gives up when they don't come at all.
     async fn next_chunk(&mut self, opened: &mut Opened, lease: Option<&mut Lease>) -> Result<Option<Bytes>> {
+        // Before the next bytes are taken: such as have come would have to be asked for again.
+        if self.seat.slot.is_to_be_replaced() {
+            return Err(slow());
+        }
         let next = match futures::poll!(opened.body.next()) {
             Poll::Ready(next) => next,
-            Poll::Pending => self.wait(&mut opened.body, opened.rtt, lease).await?,
+            Poll::Pending => {
+                self.seat.slot.set_waiting(true);
+                let next = self.wait(&mut opened.body, opened.rtt, lease).await;
+                self.seat.slot.set_waiting(false);
+                next?
+            }
         };
         let chunk = next.transpose()?;
         if let Some(chunk) = &chunk {
             self.lane.received(&self.seat.slot, chunk.len() as u64, now());
-            if self.seat.slot.is_to_be_replaced() {
-                return Err(slow());
-            }
         }
         Ok(chunk)
     }
