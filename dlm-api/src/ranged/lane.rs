@@ -10,6 +10,7 @@ use super::source::{Opened, Ranges};
 use crate::error::Result;
 use crate::fact::{Fact, Identity, Strength};
 use crate::meter::Meter;
+use crate::origin::Permit;
 use crate::pipeline::now;
 use crate::span::EntryId;
 use crate::sync::lock;
@@ -43,7 +44,18 @@ pub(super) struct Lane {
     bytes: AtomicU64,
     last_bytes: Mutex<Option<Instant>>,
     slots: Mutex<Vec<Weak<Slot>>>,
+    permits: Mutex<Permits>,
+    /// Nothing more is wanted.
+    done: AtomicBool,
     identities: Mutex<Vec<Identity>>,
+}
+
+/// Leave to have connections to the origin. It is lent to other downloads while there is no work, but for one: who gives up
+/// the last one, too, may have to wait for the end of another download to get it back.
+#[derive(Default, Debug)]
+struct Permits {
+    in_use: usize,
+    kept: Option<Permit>,
 }
 
 /// One connection, as the others see it.
@@ -84,6 +96,7 @@ pub(super) struct Seat {
     pub(super) slot: Arc<Slot>,
     lane: Arc<Lane>,
     taken: bool,
+    permit: Option<Permit>,
 }
 
 impl Seat {
@@ -98,10 +111,34 @@ impl Seat {
         self.taken = self.lane.size.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_err();
         !self.taken
     }
+
+    /// Leave to have a connection, for as long as there is work.
+    pub(super) fn permit(&self) -> Option<&Permit> {
+        self.permit.as_ref()
+    }
+
+    /// Takes leave to have a connection to `origin`, if there is one now. Says whether there is.
+    pub(super) fn take_permit(&mut self, origin: &str) -> bool {
+        if self.permit.is_none() {
+            self.permit = self.lane.take_permit(origin);
+        }
+        self.permit.is_some()
+    }
+
+    /// Gives it back: there is no work.
+    pub(super) fn give_permit_back(&mut self) {
+        let Some(permit) = self.permit.take() else { return };
+        let mut permits = lock(&self.lane.permits);
+        permits.in_use -= 1;
+        if permits.in_use == 0 {
+            permits.kept = Some(permit);
+        }
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.give_permit_back();
         if self.taken {
             self.lane.size.fetch_sub(1, Ordering::Relaxed);
         }
@@ -118,6 +155,11 @@ impl Slot {
             // Nothing that is known holds for a new connection.
             (pace.before, pace.slow_since) = (None, None);
         }
+    }
+
+    /// It has no work. How slow it was is no matter of its next body.
+    pub(super) fn idle(&self) {
+        lock(&self.pace).slow_since = None;
     }
 
     /// No body is open any more. Gives the rate of the one that is over now, if there was one that told.
@@ -162,6 +204,8 @@ impl Lane {
             bytes: AtomicU64::new(0),
             last_bytes: Mutex::new(None),
             slots: Mutex::new(Vec::new()),
+            permits: Mutex::default(),
+            done: AtomicBool::new(false),
             identities: Mutex::new(Vec::new()),
         }
     }
@@ -232,7 +276,31 @@ impl Lane {
         lock(&self.last_bytes).is_some_and(|last| now.saturating_duration_since(last) < DELIVERS)
     }
 
-    pub(super) fn add_slot(self: &Arc<Self>) -> Seat {
+    /// Leave to have one more connection: what was kept, or what nobody else has or waits for.
+    pub(super) fn take_permit(&self, origin: &str) -> Option<Permit> {
+        let mut permits = lock(&self.permits);
+        let permit = permits.kept.take().or_else(|| self.transfer.try_permit(origin))?;
+        permits.in_use += 1;
+        Some(permit)
+    }
+
+    /// Leave to have the first connection, once there is one.
+    pub(super) async fn first_permit(&self, origin: &str) -> Permit {
+        let permit = self.transfer.permit(origin).await;
+        lock(&self.permits).in_use += 1;
+        permit
+    }
+
+    /// Nothing more is wanted of any connection.
+    pub(super) fn finish(&self) {
+        self.done.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_slot(self: &Arc<Self>, permit: Option<Permit>) -> Seat {
         let slot = Arc::new(Slot {
             pace: Mutex::new(Pace {
                 meter: Meter::new(now()),
@@ -248,7 +316,7 @@ impl Lane {
         slots.retain(|s| s.strong_count() > 0);
         slots.push(Arc::downgrade(&slot));
         self.size.fetch_add(1, Ordering::Relaxed);
-        Seat { slot, lane: self.clone(), taken: true }
+        Seat { slot, lane: self.clone(), taken: true, permit }
     }
 
     /// How many connections there are.
@@ -346,7 +414,7 @@ mod tests {
     fn replaced_after(is_waiting: bool) -> Option<Duration> {
         let sink = Arc::new(MemorySink::new(u64::MAX));
         let lane = Arc::new(Lane::new(EntryId::FIRST, Transfer::standalone(sink, Balanced::new())));
-        let (laggard, sibling) = (lane.add_slot(), lane.add_slot());
+        let (laggard, sibling) = (lane.add_slot(None), lane.add_slot(None));
         let start = now();
         let after = (1..60).map(|i| Duration::from_millis(i * 250)).find(|passed| {
             let now = start + *passed;

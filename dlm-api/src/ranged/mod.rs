@@ -118,7 +118,7 @@ impl<R: RangeSource> Source for Ranged<R> {
         let config = transfer.ranged_config(&self.config);
         let lane = Arc::new(Lane::new(entry_of(&transfer), transfer.clone()));
         let mut crew = Crew { source: self.source.clone(), config, lane, workers: FuturesUnordered::new() };
-        let first = transfer.permit(&self.source.origin()).await;
+        let first = crew.lane.first_permit(&self.source.origin()).await;
         crew.hire(first);
         let mut ramp = Ramp::new(crew.config.connections);
         let mut tick = time::interval(TICK);
@@ -143,7 +143,7 @@ impl<R: RangeSource> Source for Ranged<R> {
                         ramp.reconsider(now());
                     }
                     while crew.workers.len() < target {
-                        let Some(permit) = transfer.try_permit(&self.source.origin()) else {
+                        let Some(permit) = lane.take_permit(&self.source.origin()) else {
                             ramp.limit(crew.workers.len());
                             break;
                         };

@@ -15,11 +15,12 @@ use super::source::{Opened, RangeRequest, RangeSource};
 use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::fact::Fact;
 use crate::lease::{Flow, Lease};
+use crate::ledger::NotNow;
 use crate::origin::Permit;
 use crate::pipeline::now;
 use crate::scheduler::Want;
 use crate::span::{OPEN_END, Span};
-use crate::transfer::Transfer;
+use crate::transfer::{LOOK_AGAIN, Transfer};
 
 /// A request asks for what the connection brings in about this time, so that another one can take what was not asked for.
 const REQUEST_SECONDS: u64 = 2;
@@ -54,7 +55,6 @@ pub(super) struct Worker<R> {
     seat: Seat,
     transfer: Transfer,
     config: RangedConfig,
-    permit: Permit,
     /// Failures in a row, without a byte in between.
     failures: u32,
     stalls: u32,
@@ -82,14 +82,13 @@ enum Served {
 
 impl<R: RangeSource> Worker<R> {
     pub(super) fn new(source: Arc<R>, lane: Arc<Lane>, config: RangedConfig, permit: Permit) -> Self {
-        let (seat, transfer) = (lane.add_slot(), lane.transfer().clone());
+        let (seat, transfer) = (lane.add_slot(Some(permit)), lane.transfer().clone());
         Self {
             source,
             lane,
             seat,
             transfer,
             config,
-            permit,
             failures: 0,
             stalls: 0,
             corrupt: 0,
@@ -102,12 +101,35 @@ impl<R: RangeSource> Worker<R> {
 
     pub(super) async fn run(mut self) -> Result<()> {
         while !self.seat.retire() {
-            let Some(lease) = self.transfer.next(self.want(), self.rate).await else { return Ok(()) };
+            let Some(lease) = self.next().await else { return Ok(()) };
             if self.serve(lease).await? == Served::Quit {
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// Waits for work; `None` when nothing more is wanted. Meanwhile others may have a connection in its place.
+    async fn next(&mut self) -> Option<Lease> {
+        let mut changes = self.transfer.changes();
+        let origin = self.source.origin();
+        while !self.lane.is_done() {
+            if self.seat.take_permit(&origin) {
+                match self.transfer.claim(self.want(), self.rate) {
+                    Ok(lease) => return Some(lease),
+                    Err(NotNow::Done) => {
+                        // Those without a permit can't ask.
+                        self.lane.finish();
+                        return None;
+                    }
+                    Err(NotNow::Wait) => self.seat.give_permit_back(),
+                }
+            }
+            self.seat.slot.idle();
+            // Both ways there may be work, or a permit.
+            let _ = time::timeout(LOOK_AGAIN, changes.next()).await;
+        }
+        None
     }
 
     fn want(&self) -> Want {
@@ -165,6 +187,7 @@ impl<R: RangeSource> Worker<R> {
             let pause = self.pause(error)?;
             if pause > PAUSE_WITH_LEASE {
                 lease = None;
+                self.seat.give_permit_back();
             }
             time::sleep(pause).await;
         }
@@ -195,7 +218,7 @@ impl<R: RangeSource> Worker<R> {
                 return Ok(Duration::ZERO);
             }
             ErrorKind::Throttled => {
-                self.permit.complained();
+                self.seat.permit().inspect(|permit| permit.complained());
                 if self.lane.has_others(now()) {
                     // It just doesn't want so many connections.
                     return Err(error);
@@ -241,7 +264,7 @@ impl<R: RangeSource> Worker<R> {
         self.asked = (!request.is_whole()).then(|| end.or(len).unwrap_or(u64::MAX) - start);
         let mut opened = self.source.open(&request).await?;
         self.lane.learn(&opened)?;
-        self.permit.went_well();
+        self.seat.permit().inspect(|permit| permit.went_well());
         let _connected = self.transfer.connected();
         self.transfer.shared.ledger(|ledger| ledger.count_stream(entry, &opened.identities));
         self.seat.slot.restart(now());
