@@ -28,7 +28,7 @@ use crate::span::{EntryId, SourceId, Span};
 use crate::sync::lock;
 
 /// How long a claim that has to wait sleeps at most: what may be stolen depends on the time, not only on the ledger.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// A source's view of the download it serves: what is wanted, what is known, and the way to deliver. Cheap to clone.
 #[derive(Clone, Debug)]
