@@ -116,6 +116,11 @@ impl Lease {
         }
         if self.prepared != Some(entry) {
             if shared.prepare_to_write(entry).await?.prepared.skip {
+                let others = shared.ledger(|ledger| ledger.skip_one_of_many(entry));
+                shared.notify();
+                if others {
+                    return Ok(if self.remaining().is_empty() { Flow::Stop } else { Flow::More });
+                }
                 return Err(Error::new(ErrorKind::Cancelled, "the file is there already and is left as it is"));
             }
             self.prepared = Some(entry);

@@ -258,10 +258,11 @@ fn read(folder: &Folder, name: &str, max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether there is an entry of which the part file is there.
+/// Whether there is an entry of which the part file is there. Of many entries all that were begun may be finished.
 fn is_unfinished(root: &Arc<Folder>, record: &Record) -> bool {
-    record.entries.iter().any(|entry| {
-        let name = format!("{}{PART}", entry.path.file_name());
-        root.descend(entry.path.parent()).and_then(|folder| folder.kind_of(&name)).is_ok_and(|kind| kind.is_some())
-    })
+    record.entries.len() > 1
+        || record.entries.iter().any(|entry| {
+            let name = format!("{}{PART}", entry.path.file_name());
+            root.descend(entry.path.parent()).and_then(|folder| folder.kind_of(&name)).is_ok_and(|kind| kind.is_some())
+        })
 }

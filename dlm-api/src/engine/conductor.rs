@@ -1,5 +1,6 @@
 //! [`Conductor`]: runs the sources of one download until it is complete.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,7 @@ use super::download::Kept;
 use super::finish::Repair;
 use super::handle::{Command, Handle};
 use super::keeper::Keeper;
+use super::many::Finished;
 use super::opening::{Opened, Opener, Origin};
 use super::plane::run_on;
 use super::runner::{Next, Runner, RunnerState};
@@ -25,7 +27,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Progress, Report, State};
 use crate::fact::Fact;
-use crate::ledger::Voice;
+use crate::ledger::{PieceId, Voice};
 use crate::meter::Meter;
 use crate::path::EntryPath;
 use crate::pipeline::{Shared, now};
@@ -70,13 +72,19 @@ pub(super) struct Conductor {
     pub(super) shared: Arc<Shared>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) runners: Vec<Runner>,
+    /// Complete entries of many, on their way to their final names, and those that are next.
+    pub(super) finishing: FuturesUnordered<BoxFuture<'static, Finished>>,
+    pub(super) unfinished: VecDeque<EntryId>,
+    /// Pieces to be checked again, and those on which it is being done.
+    pub(super) unchecked: VecDeque<PieceId>,
+    pub(super) rechecks: FuturesUnordered<Task<Result<Vec<(PieceId, bool)>>>>,
     /// Listings that may bring more sources.
     listings: FuturesUnordered<BoxFuture<'static, Listing>>,
     command: watch::Receiver<Command>,
     state: watch::Sender<State>,
     progress: watch::Sender<Progress>,
-    meter: Meter,
-    metered: u64,
+    down: Rate,
+    up: Rate,
     last_progress: Instant,
     pub(super) started: Instant,
     pub(super) restarts: u32,
@@ -96,6 +104,24 @@ pub(super) struct Conductor {
     chores: Option<Task<Error>>,
 }
 
+/// How fast a counter grows.
+struct Rate {
+    meter: Meter,
+    before: u64,
+}
+
+impl Rate {
+    fn new() -> Self {
+        Self { meter: Meter::new(now()), before: 0 }
+    }
+
+    /// Bytes a second, now that the counter stands at `total`.
+    fn update(&mut self, total: u64) -> u64 {
+        self.meter.add(total - std::mem::replace(&mut self.before, total), now());
+        self.meter.rate(now()).unwrap_or(0)
+    }
+}
+
 type Listing = (Option<Result<Listed>>, BoxStream<'static, Result<Listed>>);
 
 impl Conductor {
@@ -111,12 +137,16 @@ impl Conductor {
             shared: shared.clone(),
             keeper: Arc::new(keeper),
             runners: Vec::new(),
+            finishing: FuturesUnordered::new(),
+            unfinished: VecDeque::new(),
+            unchecked: VecDeque::new(),
+            rechecks: FuturesUnordered::new(),
             listings: FuturesUnordered::new(),
             command: commands,
             state: state_sender,
             progress: progress_sender,
-            meter: Meter::new(now()),
-            metered: 0,
+            down: Rate::new(),
+            up: Rate::new(),
             last_progress: now(),
             started: now(),
             restarts: 0,
@@ -218,7 +248,9 @@ impl Conductor {
     /// Runs what was opened until the download is complete.
     async fn serve(&mut self, opened: Vec<Opened>, plan: &mut Plan) -> Result<Report> {
         let single = plan.path.is_some() || opened.iter().any(|o| matches!(o.resolved, Resolved::Source(_)));
-        if single && let Some(report) = self.take_over(plan).await? {
+        if !single {
+            self.take_over_many(plan).await?;
+        } else if let Some(report) = self.take_over(plan).await? {
             return Ok(report);
         }
         for Opened { origin, name, resolved } in opened {
@@ -235,8 +267,9 @@ impl Conductor {
         tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
             if let Some(report) = self.turn().await? {
-                return Ok(report);
+                return self.share(report).await;
             }
+            self.finish_some();
             self.start_runners();
             tokio::select! {
                 (i, result) = next_ended(&mut self.runners) => {
@@ -245,6 +278,8 @@ impl Conductor {
                     }
                 }
                 Some((listed, more)) = self.listings.next() => self.listed(listed, more)?,
+                Some(checked) = self.rechecks.next() => self.rechecked(checked)?,
+                Some(finished) = self.finishing.next() => self.finished_one(finished)?,
                 _ = self.command.changed() => self.obey().await?,
                 error = ended_chore(&mut self.chores) => return Err(error),
                 _ = changed.changed() => time::sleep(SETTLE).await,
@@ -328,16 +363,37 @@ impl Conductor {
             if self.has_listings() {
                 return Ok(());
             }
-            return self.shared.ledger(|ledger| ledger.learn(Voice::User, Fact::LayoutComplete));
+            return self.shared.learn(Voice::User, Fact::LayoutComplete);
         };
         let Listed { path, len, source } = listed;
-        let entry = self.shared.ledger(|ledger| {
-            ledger.learn(Voice::User, Fact::Entry { path: path.clone(), len })?;
-            Ok::<_, Error>(ledger.entry_at(Voice::User, &path))
-        })?;
+        self.shared.learn(Voice::User, Fact::Entry { path: path.clone(), len })?;
+        let entry = self.shared.ledger(|ledger| ledger.entry_at(Voice::User, &path));
         self.add(path.to_string(), source, entry, None);
         self.listings.push(next_listed(more));
         Ok(())
+    }
+
+    /// Everything is here; the sources that share it go on until that is enough, or the caller stops it.
+    async fn share(&mut self, mut report: Report) -> Result<Report> {
+        let is_sharing = |shared: &Shared| shared.counters.sharing.load(Ordering::Relaxed) > 0;
+        if is_sharing(&self.shared) {
+            self.chores = None;
+            self.set_state(State::Sharing);
+            let mut changed = self.shared.changed.subscribe();
+            let mut tick = time::interval(PROGRESS);
+            while is_sharing(&self.shared) && matches!(*self.command.borrow(), Command::Run) {
+                tokio::select! {
+                    // What it comes to is of no importance any more.
+                    (i, _) = next_ended(&mut self.runners) => self.runners[i].state = RunnerState::Done,
+                    changed = self.command.changed() => if changed.is_err() { break },
+                    _ = changed.changed() => {}
+                    _ = tick.tick() => self.tell_progress(),
+                }
+            }
+            self.runners.iter_mut().for_each(Runner::halt);
+            report.uploaded = self.shared.counters.uploaded.load(Ordering::Relaxed);
+        }
+        Ok(report)
     }
 
     fn start_runners(&mut self) {
@@ -485,12 +541,11 @@ impl Conductor {
     }
 
     pub(super) fn tell_progress(&mut self) {
-        let transferred = self.shared.counters.transferred.load(Ordering::Relaxed);
-        self.meter.add(transferred - self.metered, now());
-        self.metered = transferred;
+        let counters = &self.shared.counters;
+        let rate = self.down.update(counters.transferred.load(Ordering::Relaxed));
+        let upload_rate = self.up.update(counters.uploaded.load(Ordering::Relaxed));
         self.last_progress = now();
-        let rate = self.meter.rate(now()).unwrap_or(0);
-        let progress = self.shared.progress(rate, self.started);
+        let progress = self.shared.progress(rate, upload_rate, self.started);
         self.progress.send_replace(progress);
         self.shared.send(Event::Progress(progress));
     }

@@ -6,6 +6,7 @@ mod finish;
 mod handle;
 mod inspect;
 mod keeper;
+mod many;
 mod opening;
 mod plane;
 mod reader;

@@ -41,6 +41,12 @@ pub(super) struct EntryState {
     pub(super) version: u64,
     /// Nothing is leased: the entry is about to start again.
     pub(super) blocked: bool,
+    /// Whether the download isn't complete without it.
+    pub(super) wanted: bool,
+    /// It has its final name, and changes no more.
+    pub(super) finished: bool,
+    /// Only the record of an earlier run tells of it so far.
+    pub(super) recorded_only: bool,
     /// One lease at a time, from the first missing byte to the end.
     pub(super) solo: bool,
     pub(super) streams: Streams,
@@ -130,6 +136,9 @@ impl EntryState {
             grid: None,
             version: 0,
             blocked: false,
+            wanted: true,
+            finished: false,
+            recorded_only: false,
             solo: false,
             streams: Streams::default(),
             facts: EntryFacts::default(),
@@ -142,7 +151,7 @@ impl EntryState {
     }
 
     pub(super) fn is_complete(&self) -> bool {
-        self.len.is_some_and(|len| self.sealed.bytes() == len && !self.blocked)
+        !self.wanted || self.len.is_some_and(|len| self.sealed.bytes() == len && !self.blocked)
     }
 
     /// The entry is divided into pieces of one length. What is to be recorded is recorded soon, and needs no bitmap.
@@ -167,7 +176,7 @@ impl EntryState {
     /// Takes back what is sealed of `range`; says how many bytes that were.
     pub(super) fn unseal(&mut self, range: Range<u64>) -> u64 {
         let there: Vec<Range<u64>> = self.sealed.within(range.clone()).map(|(run, ())| run).collect();
-        if there.is_empty() {
+        if there.is_empty() || self.finished {
             return 0;
         }
         for set in [&mut self.sealed, &mut self.verified, &mut self.durable, &mut self.dirty, &mut self.unlogged] {
@@ -182,8 +191,8 @@ impl EntryState {
     pub(super) fn restart(&mut self) {
         let facts = std::mem::take(&mut self.facts);
         let (fresh, grid) = (Self::new(self.path.take()), self.grid);
-        let Self { solo, blocked, counted, .. } = *self;
-        *self = Self { version: self.version + 1, solo, blocked, facts, counted, ..fresh };
+        let Self { solo, blocked, wanted, recorded_only, counted, .. } = *self;
+        *self = Self { version: self.version + 1, solo, blocked, wanted, recorded_only, facts, counted, ..fresh };
         grid.into_iter().for_each(|grid| self.lay_grid(grid));
     }
 }

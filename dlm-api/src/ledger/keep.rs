@@ -12,6 +12,7 @@ use crate::span::{EntryId, SourceId, Span};
 impl Ledger {
     /// What a recheck came to.
     pub fn rechecked(&mut self, id: PieceId, good: bool) {
+        self.rechecking = self.rechecking.saturating_sub(1);
         if !self.pieces.is_current(id) {
             return;
         }
@@ -21,6 +22,8 @@ impl Ledger {
                 entry.verified.insert(span.range.clone());
                 self.touch(span.entry);
             } else if !good {
+                // Somebody has changed it since it was finished.
+                self.entries[span.entry.index()].finished = false;
                 self.unseal(span.clone());
             }
         }

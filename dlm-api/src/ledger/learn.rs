@@ -70,7 +70,7 @@ impl Ledger {
                 Ok(())
             }
             Fact::LayoutComplete => {
-                self.layout_complete = true;
+                self.complete_layout();
                 Ok(())
             }
         }
@@ -85,6 +85,7 @@ impl Ledger {
 
     fn learn_entry(&mut self, who: Voice, path: EntryPath) -> Result<EntryId> {
         if let Some(id) = self.by_path.get(&path) {
+            self.entries[id.index()].recorded_only &= who == Voice::Record;
             return Ok(*id);
         }
         if self.layout_complete {
@@ -103,7 +104,8 @@ impl Ledger {
             return Err(Error::new(ErrorKind::TooLarge, "too many files in one download").with("limit", MAX_ENTRIES));
         }
         let id = EntryId::new(self.entries.len() as u32);
-        self.entries.push(EntryState::new(Some(path.clone())));
+        let recorded_only = who == Voice::Record;
+        self.entries.push(EntryState { recorded_only, ..EntryState::new(Some(path.clone())) });
         self.by_path.insert(path, id);
         self.touch(id);
         Ok(id)

@@ -9,6 +9,7 @@
 #[cfg(any(test, feature = "testkit"))]
 mod check;
 mod claim;
+mod entries;
 mod entry;
 mod keep;
 mod learn;
@@ -55,6 +56,8 @@ pub struct Ledger {
     entries: Vec<EntryState>,
     by_path: HashMap<EntryPath, EntryId>,
     sums: Sums,
+    /// Entries that have become complete since the last look.
+    completed: BTreeSet<EntryId>,
     layout_complete: bool,
     leases: BTreeMap<LeaseId, LeaseState>,
     next_lease: u64,
@@ -70,6 +73,8 @@ pub struct Ledger {
     /// Sources whose bytes did not match a liar's digests.
     pardoned: BTreeSet<SourceId>,
     recheck: Vec<PieceId>,
+    /// How many are being checked.
+    rechecking: usize,
     /// The caller's pieces of the first entry, one after the other: their lengths and digests.
     template: Vec<(u64, Digest)>,
 }
@@ -105,8 +110,10 @@ impl Ledger {
         std::mem::take(&mut self.restarts_wanted)
     }
 
-    /// Pieces that were learned after their bytes were sealed, and have to be checked.
+    /// Pieces that were learned after their bytes were sealed, and have to be checked: [`rechecked`](Self::rechecked) is to be
+    /// called for each.
     pub fn take_recheck(&mut self) -> Vec<PieceId> {
+        self.rechecking += self.recheck.len();
         std::mem::take(&mut self.recheck)
     }
 

@@ -61,6 +61,15 @@ pub(super) struct Counted {
 
 impl Counted {
     fn of(entry: &EntryState) -> Self {
+        if !entry.wanted {
+            // What comes of it with the rest of a piece has to be recorded all the same.
+            return Self {
+                quarantine: !entry.quarantine.is_empty(),
+                dirty: !entry.dirty.is_empty(),
+                unlogged: !entry.unlogged.is_empty(),
+                ..Self::default()
+            };
+        }
         Self {
             len: entry.len.unwrap_or(0),
             is_of_unknown_len: entry.len.is_none(),
@@ -110,7 +119,14 @@ impl Sums {
 impl Ledger {
     /// Brings the sums up to date after an entry has changed.
     pub(super) fn touch(&mut self, entry: EntryId) {
-        self.sums.count(entry, &mut self.entries[entry.index()]);
+        let state = &mut self.entries[entry.index()];
+        let was_incomplete = state.counted.is_incomplete;
+        self.sums.count(entry, state);
+        match (was_incomplete, state.counted.is_incomplete) {
+            (true, false) => drop(self.completed.insert(entry)),
+            (_, true) => drop(self.completed.remove(&entry)),
+            _ => {}
+        }
     }
 
     /// Panics if a change of an entry was forgotten.
@@ -127,7 +143,8 @@ impl Ledger {
 
     /// Whether all is sealed, and all there is is known.
     pub fn is_complete(&self) -> bool {
-        self.layout_complete && self.recheck.is_empty() && self.restarts_wanted.is_empty() && self.sums.incomplete == 0
+        let is_checked = self.recheck.is_empty() && self.rechecking == 0;
+        self.layout_complete && is_checked && self.restarts_wanted.is_empty() && self.sums.incomplete == 0
     }
 
     /// Whether anything could be leased.
