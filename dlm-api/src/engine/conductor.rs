@@ -79,7 +79,7 @@ pub(super) struct Conductor {
     pub(super) runners: Vec<Runner>,
     /// Listings that may bring more sources.
     listings: FuturesUnordered<BoxFuture<'static, Listing>>,
-    command: watch::Receiver<Command>,
+    pub(super) command: watch::Receiver<Command>,
     state: watch::Sender<State>,
     progress: watch::Sender<Progress>,
     meter: Meter,
@@ -187,7 +187,7 @@ impl Conductor {
 
     async fn conduct(&mut self, mut plan: Plan) -> Result<Report> {
         self.set_state(State::Starting);
-        let origins = self.open(&plan.client, std::mem::take(&mut plan.origins)).await?;
+        let origins = self.open(&mut plan).await?;
         let single = plan.path.is_some() || origins.iter().any(|(_, o)| matches!(o, Resolved::Source(_)));
         if single && let Some(report) = self.take_over(&mut plan).await? {
             return Ok(report);
@@ -229,13 +229,13 @@ impl Conductor {
     }
 
     /// Opens the places. One that can't be opened is told, and not missed where there are others.
-    async fn open(&mut self, client: &Client, origins: Vec<Origin>) -> Result<Vec<(String, Resolved)>> {
+    async fn open(&mut self, plan: &mut Plan) -> Result<Vec<(String, Resolved)>> {
         let mut opened = Vec::new();
         let mut failed = None;
-        for origin in origins {
+        for origin in std::mem::take(&mut plan.origins) {
             match origin {
                 Origin::Opened(resolved) => opened.push((format!("{resolved:?}"), resolved)),
-                Origin::Locator(locator) => match client.0.registry.open(&locator).await {
+                Origin::Locator(locator) => match self.open_one(plan, &locator).await? {
                     Ok(resolved) => opened.push((locator.to_string(), resolved)),
                     Err(error) => {
                         let (source, kind) = (locator.to_string(), error.kind());
@@ -420,7 +420,6 @@ impl Conductor {
     }
 
     pub(super) async fn obey(&mut self) -> Result<()> {
-        let stopped = || Error::new(ErrorKind::Cancelled, "stopped by the caller");
         loop {
             let command = *self.command.borrow_and_update();
             match command {
@@ -489,6 +488,10 @@ impl Conductor {
         self.progress.send_replace(progress);
         self.shared.send(Event::Progress(progress));
     }
+}
+
+pub(super) fn stopped() -> Error {
+    Error::new(ErrorKind::Cancelled, "stopped by the caller")
 }
 
 fn spawn_chores(shared: &Arc<Shared>, keeper: &Arc<Keeper>) -> Task<Error> {

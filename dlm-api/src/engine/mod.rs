@@ -2,6 +2,7 @@
 
 mod conductor;
 mod download;
+mod early;
 mod finish;
 mod handle;
 mod keeper;
