@@ -13,15 +13,15 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio::time;
 
-use super::Client;
 use super::download::Kept;
-use super::finish::Repair;
+use super::finish::{Rechecked, Repair};
 use super::handle::{Command, Handle};
 use super::keeper::Keeper;
 use super::many::Finished;
 use super::opening::{Opened, Opener, Origin};
 use super::plane::run_on;
 use super::runner::{Next, Runner, RunnerState};
+use super::{Client, chores};
 use crate::checkpoint::SourceRecord;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,7 +36,7 @@ use crate::source::Source;
 use crate::span::EntryId;
 use crate::transfer::{Task, Transfer};
 
-/// How often the log is written, digests are brought up to date, and things are looked at that no change announces.
+/// How often things are looked at that no change announces.
 const TICK: Duration = Duration::from_millis(100);
 
 /// How often progress is told.
@@ -77,10 +77,10 @@ pub(super) struct Conductor {
     pub(super) unfinished: VecDeque<EntryId>,
     /// Pieces to be checked again, and those on which it is being done.
     pub(super) unchecked: VecDeque<PieceId>,
-    pub(super) rechecks: FuturesUnordered<Task<Result<Vec<(PieceId, bool)>>>>,
+    pub(super) rechecks: FuturesUnordered<Task<Result<Rechecked>>>,
     /// Listings that may bring more sources.
     listings: FuturesUnordered<BoxFuture<'static, Listing>>,
-    command: watch::Receiver<Command>,
+    pub(super) command: watch::Receiver<Command>,
     state: watch::Sender<State>,
     progress: watch::Sender<Progress>,
     down: Rate,
@@ -212,7 +212,7 @@ impl Conductor {
         self.set_state(State::Starting);
         let opener = Opener { shared: self.shared.clone(), client: plan.client.clone() };
         loop {
-            let opened = opener.open(&plan.origins, &mut plan.digests).await?;
+            let opened = self.open(&opener, &mut plan).await?;
             let result = self.serve(opened, &mut plan).await;
             if !self.has_found_container(&mut plan) {
                 return result;
@@ -261,7 +261,7 @@ impl Conductor {
             }
         }
         self.set_state(State::Running);
-        self.chores = Some(self.spawn_chores());
+        self.chores = Some(chores::spawn(&self.shared, &self.keeper));
         let mut changed = self.shared.changed.subscribe();
         let mut tick = time::interval(TICK);
         tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
@@ -281,7 +281,7 @@ impl Conductor {
                 Some(checked) = self.rechecks.next() => self.rechecked(checked)?,
                 Some(finished) = self.finishing.next() => self.finished_one(finished)?,
                 _ = self.command.changed() => self.obey().await?,
-                error = ended_chore(&mut self.chores) => return Err(error),
+                error = chores::ended(&mut self.chores) => return Err(error),
                 _ = changed.changed() => time::sleep(SETTLE).await,
                 _ = tick.tick() => {}
             }
@@ -481,13 +481,12 @@ impl Conductor {
     }
 
     pub(super) async fn obey(&mut self) -> Result<()> {
-        let stopped = || Error::new(ErrorKind::Cancelled, "stopped by the caller");
         loop {
             let command = *self.command.borrow_and_update();
             match command {
                 Command::Run => {
                     self.set_state(State::Running);
-                    self.chores.get_or_insert_with(|| spawn_chores(&self.shared, &self.keeper));
+                    self.chores.get_or_insert_with(|| chores::spawn(&self.shared, &self.keeper));
                     return Ok(());
                 }
                 Command::Pause => {
@@ -516,10 +515,6 @@ impl Conductor {
                 return Err(stopped());
             }
         }
-    }
-
-    fn spawn_chores(&self) -> Task<Error> {
-        spawn_chores(&self.shared, &self.keeper)
     }
 
     pub(super) fn want_digests(&self) {
@@ -551,39 +546,8 @@ impl Conductor {
     }
 }
 
-fn spawn_chores(shared: &Arc<Shared>, keeper: &Arc<Keeper>) -> Task<Error> {
-    let (shared, keeper) = (shared.clone(), keeper.clone());
-    let spawner = shared.setup.spawner.clone();
-    let log = {
-        let keeper = keeper.clone();
-        async move {
-            loop {
-                time::sleep(TICK).await;
-                keeper.log().await?;
-            }
-        }
-    };
-    let checkpoint = async move {
-        loop {
-            time::sleep(TICK).await;
-            keeper.checkpoint_if_due().await?;
-        }
-    };
-    let hash = async move {
-        loop {
-            time::sleep(TICK).await;
-            shared.whole.catch_up_all(&shared).await?;
-            match shared.check_seams().await {
-                // Whoever is to blame is accused, and that is dealt with elsewhere.
-                Err(error) if error.kind() == ErrorKind::Changed => shared.notify(),
-                checked => checked?,
-            }
-        }
-    };
-    Task::new(&spawner, async move {
-        let all: Result<((), (), ())> = futures::future::try_join3(log, checkpoint, hash).await;
-        all.err().unwrap_or_else(|| unreachable!("the chores never end by themselves"))
-    })
+pub(super) fn stopped() -> Error {
+    Error::new(ErrorKind::Cancelled, "stopped by the caller")
 }
 
 fn next_listed(mut listing: BoxStream<'static, Result<Listed>>) -> BoxFuture<'static, Listing> {
@@ -604,11 +568,4 @@ async fn next_ended(runners: &mut [Runner]) -> (usize, Result<()>) {
         Poll::Pending
     })
     .await
-}
-
-async fn ended_chore(chores: &mut Option<Task<Error>>) -> Error {
-    match chores {
-        Some(task) => task.await.unwrap_or_else(|| Error::new(ErrorKind::Internal, "the checkpoint's task is gone")),
-        None => std::future::pending().await,
-    }
 }

@@ -29,6 +29,9 @@ const MAX_IDLE_ROUNDS: u32 = 5;
 const RECHECKS_AT_ONCE: usize = 8;
 const RECHECKED_TOGETHER: usize = 16;
 
+/// Which pieces are right.
+pub(super) type Rechecked = Vec<(PieceId, bool)>;
+
 /// How many times the length of a file may be fetched again to find out whose bytes are wrong.
 const REPAIR_BUDGET: u64 = 2;
 
@@ -131,7 +134,7 @@ impl Conductor {
     }
 
     /// What rechecks came to.
-    pub(super) fn rechecked(&mut self, checked: Option<Result<Vec<(PieceId, bool)>>>) -> Result<()> {
+    pub(super) fn rechecked(&mut self, checked: Option<Result<Rechecked>>) -> Result<()> {
         let gone = || Err(Error::new(ErrorKind::Internal, "the task of a recheck is gone"));
         for (id, good) in checked.unwrap_or_else(gone)? {
             self.shared.ledger(|ledger| ledger.rechecked(id, good));

@@ -181,7 +181,7 @@ impl Keeper {
     /// Takes over an entry that an earlier run finished.
     pub(super) fn restore_finished(&self, recorded: &EntryRecord, entry: EntryId, by: SourceId) -> Result<u64> {
         let len = recorded.len.unwrap_or(0);
-        let whole = RangeSet::from_iter([0..len].into_iter().filter(|all| !all.is_empty()));
+        let whole = RangeSet::from_iter((len > 0).then_some(0..len));
         self.shared.ledger(|ledger| {
             self.restore_facts(ledger, recorded, entry)?;
             let verified = RangeSet::from_iter(recorded.verified.iter().cloned());

@@ -1,7 +1,9 @@
 //! The engine: runs the sources of a download until it is complete.
 
+mod chores;
 mod conductor;
 mod download;
+mod early;
 mod finish;
 mod handle;
 mod inspect;
