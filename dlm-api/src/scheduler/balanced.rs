@@ -177,7 +177,7 @@ impl Balanced {
     fn steal_exactly(&mut self, view: &View<'_>, ask: &Ask, spans: &[Span], now: Instant) -> Option<Pick> {
         let mut taken = spans.iter().filter(|span| !view.is_free(span));
         let first = taken.next()?;
-        let victim = view.holder(first).filter(|victim| victim.source != ask.source)?;
+        let victim = view.holder(first)?;
         let is_of_victim = |span: &Span| view.holder(span).is_some_and(|holder| holder.id == victim.id);
         let failed = |span: &Span| view.has_failed(ask.source, span.entry, span.range.start);
         if !taken.all(is_of_victim) || (view.live_sources(ask.entry) > 1 && spans.iter().any(failed)) {

@@ -326,7 +326,11 @@ fn a_lease_of_several_spans_loses_whole_pieces() {
     let mut begun = crossed();
     let lease = take(&mut begun, A, 0..20);
     begun.admit(lease, SECOND, 0..1, Instant::now());
-    assert_eq!(ask(&mut begun, &Ask::new(C, want), Pick::Steal { lease, at: 0 }), Err(NotNow::Wait), "it has begun");
+    let before = Want::Exactly(vec![span(0..10)]);
+    for want in [want, before] {
+        let stolen = ask(&mut begun, &Ask::new(C, want), Pick::Steal { lease, at: 0 });
+        assert_eq!(stolen, Err(NotNow::Wait), "the crossing piece has begun");
+    }
     assert_eq!(any(&mut begun, B, Pick::Steal { lease, at: 0 }).map(|g| g.spans), Ok(vec![span(0..10)]));
     assert_eq!(begun.remaining(lease), [span(10..20), Span::new(SECOND, 1..10)]);
 }
@@ -668,6 +672,45 @@ fn the_only_entry_has_the_name_that_the_caller_gives_it() {
     ledger.learn(Voice::Source(source), Fact::Name(entry, "a name".into())).unwrap();
     assert_eq!((ledger.name(entry), ledger.len(entry)), (Some("a name"), Some(5)));
     assert_eq!(ledger.entry(entry).map(|e| e.path), Some(path("mine")));
+}
+
+/// Pieces of one length are kept together; that must not show.
+#[test]
+fn pieces_are_found_in_whatever_order_they_came() {
+    let ranges = [(0..10), (20..30), (10..20), (30..40), (50..60), (40..47), (60..70), (70..75), (75..80), (47..50)];
+    let pieces = ranges.clone().into_iter().enumerate().map(|(i, r)| Piece::new(span(r), digest(i as u8)));
+    let pieces: Vec<Piece> = pieces.collect();
+    let mut ledger = ledger(&[Some(100)]);
+    for (i, piece) in pieces.iter().enumerate() {
+        ledger.learn(Voice::Source(if i < 7 { A } else { B }), Fact::Pieces(vec![piece.clone()])).unwrap();
+        ledger.check();
+    }
+    let check = |ledger: &Ledger, known: &[Piece]| {
+        for at in 0..100 {
+            let found = ledger.piece_at(FIRST, at).map(|id| ledger.piece(id));
+            assert_eq!(found.as_ref(), known.iter().find(|piece| piece.spans[0].range.contains(&at)));
+            let range = ledger.piece_range_at(FIRST, at);
+            assert_eq!(range, found.map(|piece| piece.spans[0].range.clone()));
+        }
+        let mut sorted = known.to_vec();
+        sorted.sort_by_key(|piece| piece.spans[0].range.start);
+        let all = ledger.pieces_within(&span(0..100)).into_iter().map(|id| ledger.piece(id));
+        assert_eq!(all.collect::<Vec<_>>(), sorted);
+    };
+    check(&ledger, &pieces);
+    ledger.withdraw_facts(Voice::Source(B));
+    check(&ledger, &pieces[..7]);
+}
+
+#[test]
+fn what_was_checked_against_a_withdrawn_digest_is_not_verified_any_more() {
+    let mut ledger = ledger(&[Some(10)]);
+    ledger.learn(Voice::Source(B), Fact::Pieces(vec![piece(0..10)])).unwrap();
+    deliver(&mut ledger, A, 0..10);
+    assert_eq!(ledger.totals().verified, 10);
+    ledger.withdraw_facts(Voice::Source(B));
+    ledger.check();
+    assert_eq!((ledger.totals().verified, ledger.totals().sealed), (0, 10));
 }
 
 /// What an operation costs grows with the number of runs, so that must not grow with the number of pieces.

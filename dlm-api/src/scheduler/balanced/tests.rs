@@ -288,7 +288,7 @@ fn a_swarm_beside_a_slow_mirror_of_everything_does_not_starve() {
     assert_eq!(desk.ledger.remaining(mirror.lease), span(2 * MB..30 * MB));
     assert_eq!(exactly(&mut desk, 20), Err(NotNow::Wait), "what was behind it is free, and the mirror comes soon");
     assert_eq!(exactly(&mut desk, 31).unwrap().spans, span(31 * MB..32 * MB));
-    assert_eq!(exactly(&mut desk, 30), Err(NotNow::Wait), "it is not taken from itself");
+    assert_eq!(exactly(&mut desk, 30), Err(NotNow::Wait), "it is what its lease brings next");
     desk.ledger.bench(desk.slow);
     assert_eq!(exactly(&mut desk, 20).unwrap().spans, span(20 * MB..21 * MB), "the mirror is gone");
 }
