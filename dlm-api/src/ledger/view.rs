@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::Ledger;
+use super::lease::LeaseState;
 use crate::span::{EntryId, LeaseId, SourceId, Span};
 
 /// What a scheduler sees of the ledger.
@@ -23,7 +24,7 @@ pub struct LeaseView {
     pub source: SourceId,
     /// Whether it is a hedge, which holds nothing exclusively.
     pub hedge: bool,
-    /// What it has not delivered yet, at its end. Only these bytes can be stolen.
+    /// What it has not delivered yet, at its end; of several spans, of the one where this is most. Only these bytes can be stolen.
     pub tail: Span,
     /// All its bytes, delivered or not.
     pub bytes: u64,
@@ -89,18 +90,25 @@ impl View<'_> {
 
     /// All leases.
     pub fn leases(&self) -> impl Iterator<Item = LeaseView> + '_ {
-        self.ledger.leases.iter().filter_map(|(id, lease)| {
-            let held = lease.held.last()?;
-            Some(LeaseView {
-                id: *id,
-                source: lease.source,
-                hedge: lease.hedge,
-                tail: Span::new(held.span.entry, held.tail()),
-                bytes: lease.held.iter().map(|h| h.span.len()).sum(),
-                rate: lease.meter.rate(self.now),
-                since: lease.since,
-            })
-        })
+        self.ledger.leases.iter().filter_map(|(id, lease)| Some(self.lease(*id, lease, lease.tail()?)))
+    }
+
+    /// The lease that has all of `span` in a part of it that has not been delivered; this part is its `tail` here.
+    pub fn holder(&self, span: &Span) -> Option<LeaseView> {
+        let held = self.ledger.leases.iter().filter(|(_, lease)| !lease.hedge);
+        held.filter_map(|(id, lease)| Some(self.lease(*id, lease, lease.tail_with(span)?))).next()
+    }
+
+    fn lease(&self, id: LeaseId, lease: &LeaseState, tail: Span) -> LeaseView {
+        LeaseView {
+            id,
+            source: lease.source,
+            hedge: lease.hedge,
+            tail,
+            bytes: lease.held.iter().map(|h| h.span.len()).sum(),
+            rate: lease.meter.rate(self.now),
+            since: lease.since,
+        }
     }
 
     /// The bytes of a sequential sink's entry that may be leased now. Nothing else is granted, except to

@@ -8,7 +8,7 @@ use super::{Runs, gaps};
 
 /// A set of bytes. Every operation costs O(log n) in the number of runs.
 ///
-/// Where content is divided into pieces of one length, a set can have a [grid](Grid): a bit for each cell that is there as a
+/// Where content is divided into pieces of one length, a set can have a grid: a bit for each cell that is there as a
 /// whole, and runs only for the rest. Whatever the order in which a million pieces come, it stays in the processor's cache.
 #[derive(Clone, Default)]
 pub struct RangeSet {
@@ -123,9 +123,9 @@ impl RangeSet {
 
     /// The last run.
     pub fn last(&self) -> Option<Range<u64>> {
-        let in_rest = self.rest.iter().next_back().map(|(run, ())| run.end);
-        let in_cells = self.cells.as_ref().and_then(|cells| cells.end());
-        let end = in_rest.into_iter().chain(in_cells).max()?;
+        let in_rest = self.rest.iter().next_back().map(|(run, ())| run);
+        let Some(cells) = &self.cells else { return in_rest };
+        let end = in_rest.map(|run| run.end).into_iter().chain(cells.end()).max()?;
         self.get(end - 1).map(|(run, ())| run)
     }
 
@@ -179,13 +179,10 @@ impl RangeSet {
 
     /// Has a bit for each cell of `grid` from now on. What the set is does not change.
     pub(crate) fn lay_grid(&mut self, grid: Grid) {
-        let mut moved = match &self.cells {
+        let moved: Vec<Range<u64>> = match &self.cells {
             Some(cells) if cells.grid == grid => return,
             Some(cells) if cells.grid.is_start_of(&grid) => {
-                let (old_end, end) = (cells.grid.end(), grid.end());
-                let moved: Vec<Range<u64>> = self.rest.within(old_end..end).map(|(run, ())| run).collect();
-                self.rest.remove(old_end..end);
-                moved
+                self.rest.within(cells.grid.end()..grid.end()).map(|(run, ())| run).collect()
             }
             _ => {
                 let moved = self.ranges().collect();
@@ -196,7 +193,8 @@ impl RangeSet {
         if let Some(cells) = &mut self.cells {
             cells.grow(grid.cells);
         }
-        moved.drain(..).for_each(|run| self.insert(run));
+        // Whole cells among these leave the rest by that.
+        moved.into_iter().for_each(|run| self.insert(run));
     }
 
     /// Whole cells that touch, or a run of the rest: what has the byte `at`, without what touches it.
