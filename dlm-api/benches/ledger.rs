@@ -1,13 +1,12 @@
-//! What the ledger costs at a million pieces. Each of these happens once for a piece. In order it must stay under 2
-//! microseconds; in random order most of the time is spent waiting for memory, and it must stay far below what hashing a piece
-//! costs, which is more than 100.
+//! What the ledger costs at a million pieces, step by step. Each of these happens once for a piece, and must stay under 2
+//! microseconds whatever the order in which pieces come.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use dlm_api::{
-    Algorithm, Ask, Balanced, Digest, EntryId, EntryPath, Fact, Ledger, Piece, Scheduler, SourceId, Span, Voice, Want,
+    Algorithm, Ask, Balanced, Digest, EntryId, EntryPath, Fact, Grant, Ledger, Piece, SourceId, Span, Voice, Want,
 };
 
 const PIECES: u64 = 1_000_000;
@@ -16,7 +15,7 @@ const FEW: u64 = 1_000;
 const PIECE: u64 = 256 << 10;
 const FIRST: EntryId = EntryId::FIRST;
 
-/// Leases that are out while a scheduler picks.
+/// Leases that are out at a time.
 const LEASES: u64 = 64;
 
 /// A ledger of one entry in pieces, with a source.
@@ -32,18 +31,6 @@ fn ledger(pieces: u64) -> (Ledger, SourceId) {
     (ledger, source)
 }
 
-/// Claims a piece, delivers and seals it.
-fn piece(ledger: &mut Ledger, scheduler: &mut dyn Scheduler, ask: &Ask, now: Instant) {
-    let grant = ledger.claim(ask, scheduler, now).expect("there is a free piece");
-    let span = &grant.spans[0];
-    assert_eq!(ledger.admit(grant.lease, span.entry, span.range.clone(), now).take, PIECE);
-    let part = ledger.write_begins(grant.lease, span).expect("the lease holds it");
-    for id in ledger.landed(grant.lease, &part).pieces {
-        assert!(ledger.seal_piece(grant.lease, id).0);
-    }
-    ledger.release(grant.lease);
-}
-
 /// The pieces in an order without any, the same each time.
 fn shuffled(pieces: u64) -> Vec<u64> {
     let mut order: Vec<u64> = (0..pieces).collect();
@@ -51,62 +38,149 @@ fn shuffled(pieces: u64) -> Vec<u64> {
     order
 }
 
-fn seal_all(c: &mut Criterion, pieces: u64) {
-    let now = Instant::now();
-    let mut group = c.benchmark_group("claim, deliver and seal a piece");
-    group.sample_size(10).throughput(Throughput::Elements(1));
-    let mut in_order = Pieces::new(pieces);
-    group.bench_function("in order", |b| {
-        b.iter_custom(|times| {
-            in_order.time(times, |ledger, source, _| {
-                piece(ledger, &mut Balanced::new(), &Ask::new(source, Want::Any { max: PIECE }), now);
-            })
-        });
-    });
-    let order = shuffled(pieces);
-    let mut in_any_order = Pieces::new(pieces);
-    group.bench_function("in random order", |b| {
-        b.iter_custom(|times| {
-            in_any_order.time(times, |ledger, source, i| {
-                let at = order[i as usize] * PIECE;
-                let want = Want::Exactly(vec![Span::new(FIRST, at..at + PIECE)]);
-                piece(ledger, &mut Balanced::new(), &Ask::new(source, want), now);
-            })
-        });
-    });
-    group.finish();
+/// What happens once for a piece, each for some pieces one after the other, so that it can be timed alone.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Step {
+    /// A source asks for it.
+    Claim,
+    /// Its bytes are handed over and land in the sink.
+    Write,
+    /// Its digest matched.
+    Seal,
+    /// Its lease ends.
+    Release,
+    /// It gets into the log and then into the record.
+    Record,
 }
 
-/// A ledger whose pieces are sealed one after the other, and a new one when all are.
+fn steps(c: &mut Criterion, pieces: u64) {
+    let any = Want::Any { max: PIECE };
+    for (name, order, want) in
+        [("in order", (0..pieces).collect(), Some(any)), ("in random order", shuffled(pieces), None)]
+    {
+        let mut pieces = Pieces::new(order, want);
+        let mut group = c.benchmark_group(name);
+        group.sample_size(10).throughput(Throughput::Elements(1));
+        for step in [Step::Claim, Step::Write, Step::Seal, Step::Release, Step::Record] {
+            group.bench_function(format!("{step:?}").to_lowercase(), |b| {
+                b.iter_custom(|times| pieces.time(step, times))
+            });
+        }
+        group.finish();
+    }
+}
+
+/// A ledger whose pieces are sealed in this order, and a new one when all are.
 struct Pieces {
-    count: u64,
-    done: u64,
+    order: Vec<u64>,
+    /// What is asked for; exactly the next piece for `None`.
+    want: Option<Want>,
+    done: usize,
     ledger: Ledger,
     source: SourceId,
 }
 
 impl Pieces {
-    fn new(count: u64) -> Self {
-        let (ledger, source) = ledger(count);
-        Self { count, done: 0, ledger, source }
+    fn new(order: Vec<u64>, want: Option<Want>) -> Self {
+        let (ledger, source) = ledger(order.len() as u64);
+        Self { order, want, done: 0, ledger, source }
     }
 
-    /// How long `seal` takes for this many pieces, of which it is told the number.
-    fn time(&mut self, mut pieces: u64, seal: impl Fn(&mut Ledger, SourceId, u64)) -> Duration {
-        let mut took = Duration::ZERO;
-        while pieces > 0 {
-            if self.done == self.count {
-                *self = Self::new(self.count);
+    /// How long this step takes for at least this many pieces, were it that many.
+    fn time(&mut self, step: Step, times: u64) -> Duration {
+        let (mut took, mut pieces) = (Duration::ZERO, 0);
+        while pieces < times {
+            if self.done == self.order.len() {
+                (self.ledger, self.source) = ledger(self.order.len() as u64);
+                self.done = 0;
             }
-            let n = pieces.min(self.count - self.done);
-            let start = Instant::now();
-            (self.done..self.done + n).for_each(|i| seal(&mut self.ledger, self.source, i));
-            took += start.elapsed();
-            self.done += n;
-            pieces -= n;
+            let n = (self.order.len() - self.done).min(LEASES as usize);
+            took += self.go(n)[step as usize];
+            pieces += n as u64;
         }
-        took
+        took.mul_f64(times as f64 / pieces as f64)
     }
+
+    /// The next `n` pieces go all the way. Says how long each step took.
+    fn go(&mut self, n: usize) -> [Duration; 5] {
+        let now = Instant::now();
+        let (ledger, scheduler) = (&mut self.ledger, &mut Balanced::new());
+        let exactly = |i: &u64| Want::Exactly(vec![Span::new(FIRST, i * PIECE..(i + 1) * PIECE)]);
+        let ask = |i: &u64| Ask::new(self.source, self.want.clone().unwrap_or_else(|| exactly(i)));
+        let asks: Vec<Ask> = self.order[self.done..self.done + n].iter().map(ask).collect();
+        let start = Instant::now();
+        let grants: Vec<Grant> =
+            asks.iter().map(|ask| ledger.claim(ask, scheduler, now).expect("the piece is free")).collect();
+        let claimed = Instant::now();
+        let mut whole = Vec::with_capacity(n);
+        for Grant { lease, spans, .. } in &grants {
+            assert_eq!(ledger.admit(*lease, FIRST, spans[0].range.clone(), now).take, PIECE);
+            let part = ledger.write_begins(*lease, &spans[0]).expect("the lease holds it");
+            whole.push((*lease, ledger.landed(*lease, &part).pieces[0]));
+        }
+        let written = Instant::now();
+        for (lease, piece) in &whole {
+            assert!(ledger.seal_piece(*lease, *piece).0);
+        }
+        let sealed = Instant::now();
+        grants.iter().for_each(|grant| ledger.release(grant.lease));
+        let released = Instant::now();
+        // A download of this rate does the one ten times a second, and the other each 64 MiB.
+        assert_eq!(ledger.take_unlogged().iter().map(Span::len).sum::<u64>(), n as u64 * PIECE);
+        self.done += n;
+        if self.done.is_multiple_of(256) || self.done == self.order.len() {
+            ledger.dirty().iter().for_each(|(entry, ranges)| ledger.set_durable(*entry, ranges));
+        }
+        let recorded = Instant::now();
+        [claimed - start, written - claimed, sealed - written, released - sealed, recorded - released]
+    }
+}
+
+/// A small entry without pieces goes all the way, and an engine asks how things are. With a hundred times as many entries this
+/// takes about as long.
+fn entries(c: &mut Criterion, counts: [u32; 2]) {
+    const LEN: u64 = 1000;
+    let mut group = c.benchmark_group("an entry of");
+    group.sample_size(10).throughput(Throughput::Elements(1));
+    for count in counts {
+        let new = || {
+            let mut ledger = Ledger::new();
+            for i in 0..count {
+                let path = EntryPath::new(&i.to_string()).expect("a safe name");
+                ledger.learn(Voice::User, Fact::Entry { path, len: Some(LEN) }).expect("nobody disagrees");
+            }
+            ledger.learn(Voice::User, Fact::LayoutComplete).expect("nobody disagrees");
+            let source = ledger.add_source("a source");
+            (ledger, source)
+        };
+        let (mut ledger, mut source) = new();
+        group.bench_function(count.to_string(), |b| {
+            b.iter_custom(|times| {
+                let (mut took, mut left) = (Duration::ZERO, times);
+                while left > 0 {
+                    if ledger.is_complete() {
+                        (ledger, source) = new();
+                    }
+                    let (now, n) = (Instant::now(), left.min(u64::from(count) - ledger.totals().sealed / LEN));
+                    for _ in 0..n {
+                        let ask = Ask::new(source, Want::Any { max: PIECE });
+                        let Grant { lease, spans, .. } =
+                            ledger.claim(&ask, &mut Balanced::new(), now).expect("there is a free entry");
+                        ledger.admit(lease, spans[0].entry, spans[0].range.clone(), now);
+                        let part = ledger.write_begins(lease, &spans[0]).expect("the lease holds it");
+                        assert_eq!(ledger.landed(lease, &part).sealed, LEN);
+                        ledger.release(lease);
+                        assert_eq!(ledger.take_unlogged().len(), 1);
+                        black_box((ledger.totals(), ledger.is_complete(), ledger.has_quarantine()));
+                    }
+                    took += now.elapsed();
+                    left -= n;
+                }
+                took
+            });
+        });
+    }
+    group.finish();
 }
 
 /// A scheduler that finds nothing free looks at all leases.
@@ -129,7 +203,8 @@ fn pick(c: &mut Criterion) {
 fn main() {
     let mut c = Criterion::default().configure_from_args();
     let is_trial = std::env::args().any(|arg| arg == "--test");
-    seal_all(&mut c, if is_trial { FEW } else { PIECES });
+    steps(&mut c, if is_trial { FEW } else { PIECES });
+    entries(&mut c, if is_trial { [1, 10] } else { [1_000, 100_000] });
     pick(&mut c);
     c.final_summary();
 }

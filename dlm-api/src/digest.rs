@@ -177,6 +177,21 @@ impl Digest {
         &self.bytes
     }
 
+    /// The digest `bytes` of the same function.
+    pub(crate) fn with_bytes(&self, bytes: &[u8]) -> Self {
+        Self { function: self.function.clone(), bytes: bytes.into() }
+    }
+
+    /// Whether it is of the very same function and length, so that the bytes are all that differs.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let same = match (&self.function, &other.function) {
+            (Function::BuiltIn(one), Function::BuiltIn(other)) => one == other,
+            (Function::Brought(one), Function::Brought(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        };
+        same && self.bytes.len() == other.bytes.len()
+    }
+
     /// Whether `hasher`, started by this digest's function, came to this digest.
     pub fn matches(&self, hasher: Box<dyn Hasher>) -> bool {
         hasher.finish() == *self.bytes

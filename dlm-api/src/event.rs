@@ -94,6 +94,8 @@ pub enum State {
     Paused,
     /// All bytes are here: digests are checked, files synced and renamed.
     Finishing,
+    /// Everything is here and finished, and is given to others until that is enough, or the caller stops it.
+    Sharing,
     /// Done.
     Complete,
     /// It failed. What is durable stays for a later run, unless it was found to be wrong.
@@ -118,12 +120,38 @@ pub struct Progress {
     pub transferred: u64,
     /// Of these, how many were thrown away.
     pub wasted: u64,
+    /// Payload bytes that were given to others in this run.
+    pub uploaded: u64,
     /// Bytes a second, smoothed over a few seconds.
     pub rate: u64,
+    /// Bytes a second that are given to others, smoothed over a few seconds.
+    pub upload_rate: u64,
+    /// Those with whom a source exchanges pieces, if it has such.
+    pub peers: Option<Peers>,
     /// Open connections, or peers, that deliver.
     pub connections: u32,
     /// The time that this run has taken.
     pub elapsed: Duration,
+}
+
+/// Those with whom a source exchanges pieces.
+#[non_exhaustive]
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub struct Peers {
+    /// How many it is connected to.
+    pub connected: u32,
+    /// How many of these have everything.
+    pub seeds: u32,
+    /// How many copies of the whole they have together, ours among them, in thousandths: the copies of the rarest piece, and
+    /// the part of the pieces of which there are more.
+    pub copies_in_thousandths: u32,
+}
+
+impl Peers {
+    /// These numbers.
+    pub const fn new(connected: u32, seeds: u32, copies_in_thousandths: u32) -> Self {
+        Self { connected, seeds, copies_in_thousandths }
+    }
 }
 
 impl Progress {
@@ -146,6 +174,8 @@ pub struct Report {
     pub transferred: u64,
     /// Of these, how many were thrown away.
     pub wasted: u64,
+    /// Payload bytes that were given to others in this run.
+    pub uploaded: u64,
     /// The time that this run took.
     pub elapsed: Duration,
     /// Its sources.

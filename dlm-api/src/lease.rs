@@ -116,6 +116,11 @@ impl Lease {
         }
         if self.prepared != Some(entry) {
             if shared.prepare_to_write(entry).await?.prepared.skip {
+                let others = shared.ledger(|ledger| ledger.skip_one_of_many(entry));
+                shared.notify();
+                if others {
+                    return Ok(if self.remaining().is_empty() { Flow::Stop } else { Flow::More });
+                }
                 return Err(Error::new(ErrorKind::Cancelled, "the file is there already and is left as it is"));
             }
             self.prepared = Some(entry);
@@ -190,11 +195,12 @@ impl Lease {
             let mut parts = Vec::new();
             for id in ledger.pieces_within(&span) {
                 let mut base = 0;
-                for part in &ledger.piece(id).spans {
+                let piece = ledger.piece(id);
+                for part in &piece.spans {
                     if part.entry == entry && part.range.start < span.range.end && span.range.start < part.range.end {
                         let from = part.range.start.max(offset);
                         let linear = base + (from - part.range.start);
-                        let new = (linear == 0).then(|| ledger.piece(id).digest.clone());
+                        let new = (linear == 0).then(|| piece.digest.clone());
                         parts.push((id, linear, Span::new(entry, from..part.range.end.min(span.range.end)), new));
                     }
                     base += part.len();
@@ -223,7 +229,7 @@ impl Lease {
     /// Checks a piece that is whole now, and seals it or gives it back. `Some` is what is wrong with it.
     async fn check(&mut self, id: PieceId) -> Result<Option<Error>> {
         let shared = &self.transfer.shared;
-        let piece = shared.ledger(|ledger| ledger.piece(id).clone());
+        let piece = shared.ledger(|ledger| ledger.piece(id));
         let fresh = || Running { hasher: piece.digest.function().start(), next: 0 };
         let mut running = self.running.remove(&id).unwrap_or_else(fresh);
         let mut base = 0;
@@ -272,7 +278,7 @@ impl Lease {
         let Some(id) = shared.ledger(|ledger| ledger.piece_at(self.spans[0].entry, self.spans[0].range.start)) else {
             return Ok(());
         };
-        let piece = shared.ledger(|ledger| ledger.piece(id).clone());
+        let piece = shared.ledger(|ledger| ledger.piece(id));
         let runs = self.buffer.take();
         let mut hasher = piece.digest.function().start();
         for span in &piece.spans {

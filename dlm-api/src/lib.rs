@@ -93,7 +93,7 @@ pub use digest::{Algorithm, Digest, HashFunction, Hasher};
 #[cfg(feature = "engine")]
 pub use engine::{Client, ClientBuilder, Download, Events, Handle, Job, Reader};
 pub use error::{Error, ErrorKind, Result, Retry, Scope};
-pub use event::{EntryReport, Event, Progress, Report, SourceReport, State, Verification};
+pub use event::{EntryReport, Event, Peers, Progress, Report, SourceReport, State, Verification};
 pub use fact::{Fact, Identity, Piece, Strength};
 pub use lease::{Flow, Lease};
 pub use ledger::{Admitted, Grant, Landed, LeaseView, Ledger, NotNow, PieceId, Totals, View, Voice};
@@ -110,4 +110,4 @@ pub use sink::{Entry, MemorySink, Prepared, Sink, SinkInfo, Stamp, WriterSink};
 pub use sink::{FileOptions, FileSink, OnExists};
 pub use source::Source;
 pub use span::{EntryId, LeaseId, OPEN_END, SourceId, Span};
-pub use transfer::{Changes, Connected, Task, Transfer};
+pub use transfer::{Changes, Connected, Sharing, Task, Transfer};

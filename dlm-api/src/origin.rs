@@ -28,6 +28,8 @@ struct Origin {
 #[derive(Debug)]
 struct Limit {
     in_use: usize,
+    /// How many wait for a connection.
+    waiting: usize,
     limit: usize,
     calm: u32,
 }
@@ -45,7 +47,7 @@ impl Origins {
         }
         // An origin that nobody uses and that never complained needs no memory.
         origins.retain(|_, o| Arc::strong_count(o) > 1 || lock(&o.state).limit < self.most);
-        let state = Mutex::new(Limit { in_use: 0, limit: self.most, calm: 0 });
+        let state = Mutex::new(Limit { in_use: 0, waiting: 0, limit: self.most, calm: 0 });
         let origin = Arc::new(Origin { state, freed: Notify::new() });
         origins.insert(name.to_owned(), origin.clone());
         origin
@@ -54,11 +56,15 @@ impl Origins {
     /// Leave to have one more connection to `name`, once there is one.
     pub async fn acquire(&self, name: &str) -> Permit {
         let origin = self.origin(name);
+        if let Some(permit) = self.take(&origin, Limit::is_free) {
+            return permit;
+        }
+        let _waiting = Waiting::new(&origin);
         let mut freed = pin!(origin.freed.notified());
         loop {
             // In the queue before it looks: of two that are freed between a look and a wait, only one would be remembered.
             freed.as_mut().enable();
-            if let Some(permit) = self.take(&origin) {
+            if let Some(permit) = self.take(&origin, Limit::has_room) {
                 return permit;
             }
             freed.as_mut().await;
@@ -66,18 +72,45 @@ impl Origins {
         }
     }
 
-    /// Leave to have one more connection to `name`, if there is one now.
+    /// Leave to have one more connection to `name`, if there is one now that nobody waits for.
     pub fn try_acquire(&self, name: &str) -> Option<Permit> {
-        self.take(&self.origin(name))
+        self.take(&self.origin(name), Limit::is_free)
     }
 
-    fn take(&self, origin: &Arc<Origin>) -> Option<Permit> {
+    fn take(&self, origin: &Arc<Origin>, may: impl Fn(&Limit) -> bool) -> Option<Permit> {
         let mut state = lock(&origin.state);
-        if state.in_use >= state.limit {
+        if !may(&state) {
             return None;
         }
         state.in_use += 1;
         Some(Permit { origin: origin.clone(), most: self.most })
+    }
+}
+
+impl Limit {
+    fn has_room(&self) -> bool {
+        self.in_use < self.limit
+    }
+
+    /// Who asks in passing, again and again, is not to be ahead of those who wait.
+    fn is_free(&self) -> bool {
+        self.has_room() && self.waiting == 0
+    }
+}
+
+/// One who waits for a connection, counted.
+struct Waiting<'a>(&'a Origin);
+
+impl<'a> Waiting<'a> {
+    fn new(origin: &'a Origin) -> Self {
+        lock(&origin.state).waiting += 1;
+        Self(origin)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).waiting -= 1;
     }
 }
 
@@ -159,6 +192,22 @@ mod tests {
             let all = tokio::time::timeout(Duration::from_secs(20), futures::future::join_all(takers)).await;
             assert!(all.is_ok(), "round {round}: somebody still waits");
         }
+    }
+
+    #[tokio::test]
+    async fn who_waits_comes_before_who_asks_in_passing() {
+        let origins = Origins::new(1);
+        let permit = origins.acquire("a").await;
+        {
+            let mut next = std::pin::pin!(origins.acquire("a"));
+            assert!(futures::poll!(next.as_mut()).is_pending());
+            drop(permit);
+            assert!(origins.try_acquire("a").is_none());
+            next.await;
+            let mut given_up = std::pin::pin!(origins.acquire("a"));
+            assert!(futures::poll!(given_up.as_mut()).is_ready());
+        }
+        assert!(origins.try_acquire("a").is_some(), "nobody waits any more");
     }
 
     #[tokio::test]

@@ -105,6 +105,12 @@ impl EntryPath {
         self.components().next_back().unwrap_or_default()
     }
 
+    /// The first component, alone.
+    #[cfg(feature = "engine")]
+    pub(crate) fn top(&self) -> Option<Self> {
+        self.components().next().map(|top| Self(top.to_owned()))
+    }
+
     /// The folder that it is in: a path, or nothing for the folder that everything is relative to.
     #[cfg(feature = "engine")]
     pub(crate) fn parent(&self) -> &str {

@@ -1,8 +1,14 @@
-//! [`Runs`]: byte ranges with a value each, merged where they touch and agree.
+//! [`Runs`]: byte ranges with a value each, merged where they touch and agree. [`RangeSet`]: just the ranges.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+
+mod bits;
+mod set;
+
+pub(crate) use set::Grid;
+pub use set::RangeSet;
 
 /// Byte ranges with a value each. Runs never overlap, and two that touch have different values, so that there are never
 /// more of them than needed. Every operation costs O(log n) in the number of runs, and O(1) for each run it replaces.
@@ -12,9 +18,6 @@ pub struct Runs<T> {
     map: BTreeMap<u64, (u64, T)>,
     bytes: u64,
 }
-
-/// A set of bytes.
-pub type RangeSet = Runs<()>;
 
 impl<T> Default for Runs<T> {
     fn default() -> Self {
@@ -118,37 +121,9 @@ impl<T: Copy + PartialEq> Runs<T> {
             .map(move |(&start, &(end, value))| (start.max(range.start)..end.min(range.end), value))
     }
 
-    /// Whether a byte of `range` is there.
-    pub fn overlaps(&self, range: &Range<u64>) -> bool {
-        !range.is_empty() && self.next_from(range.start).is_some_and(|(run, _)| run.start < range.end)
-    }
-
     /// The bytes of `range` that are not there.
     pub fn gaps(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
-        let mut at = range.start;
-        let mut runs = self.within(range.clone());
-        let mut done = false;
-        std::iter::from_fn(move || {
-            while !done {
-                let (gap, next) = match runs.next() {
-                    Some((run, _)) => (at..run.start, run.end),
-                    None => {
-                        done = true;
-                        (at..range.end, range.end)
-                    }
-                };
-                at = next;
-                if !gap.is_empty() {
-                    return Some(gap);
-                }
-            }
-            None
-        })
-    }
-
-    /// The number of bytes of `range` that are there.
-    pub fn bytes_within(&self, range: Range<u64>) -> u64 {
-        self.within(range).map(|(run, _)| run.end - run.start).sum()
+        gaps(range.clone(), self.within(range).map(|(run, _)| run))
     }
 
     /// All runs, in order.
@@ -162,9 +137,9 @@ impl<T: Copy + PartialEq> Runs<T> {
     }
 }
 
-impl RangeSet {
+impl Runs<()> {
     /// Puts `range` in.
-    pub fn insert(&mut self, range: Range<u64>) {
+    fn insert(&mut self, range: Range<u64>) {
         // The common case, one after the other: the last run grows.
         if let Some(mut last) = self.map.last_entry()
             && last.get().0 == range.start
@@ -194,24 +169,28 @@ impl RangeSet {
             self.bytes += end - start;
         }
     }
-
-    /// Whether every byte of `range` is there. True for an empty range.
-    pub fn contains(&self, range: &Range<u64>) -> bool {
-        range.is_empty() || self.get(range.start).is_some_and(|(run, ())| run.end >= range.end)
-    }
-
-    /// All ranges, in order.
-    pub fn ranges(&self) -> impl DoubleEndedIterator<Item = Range<u64>> + '_ {
-        self.iter().map(|(range, ())| range)
-    }
 }
 
-impl FromIterator<Range<u64>> for RangeSet {
-    fn from_iter<I: IntoIterator<Item = Range<u64>>>(ranges: I) -> Self {
-        let mut set = Self::new();
-        ranges.into_iter().for_each(|range| set.insert(range));
-        set
-    }
+/// What lies between `runs`, which are in order, and inside of `range`.
+fn gaps(range: Range<u64>, mut runs: impl Iterator<Item = Range<u64>>) -> impl Iterator<Item = Range<u64>> {
+    let mut at = range.start;
+    let mut done = false;
+    std::iter::from_fn(move || {
+        while !done {
+            let (gap, next) = match runs.next() {
+                Some(run) => (at..run.start, run.end),
+                None => {
+                    done = true;
+                    (at..range.end, range.end)
+                }
+            };
+            at = next;
+            if !gap.is_empty() {
+                return Some(gap);
+            }
+        }
+        None
+    })
 }
 
 impl<T: fmt::Debug> fmt::Debug for Runs<T> {
@@ -224,6 +203,7 @@ impl<T: fmt::Debug> fmt::Debug for Runs<T> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::set::Grid;
     use super::*;
 
     const SPACE: u64 = 64;
@@ -242,13 +222,21 @@ mod tests {
         prop_oneof![(range(), 0..3u8).prop_map(|(r, v)| Op::Set(r, v)), range().prop_map(Op::Remove)]
     }
 
+    /// Cells that begin and end in the middle of the space; few at first, so that they grow. Or none.
+    const GRIDS: [Option<(u64, u64)>; 4] = [None, Some((0, 4)), Some((5, 3)), Some((7, 1))];
+
     proptest! {
         #[test]
-        fn runs_are_what_an_array_of_bytes_would_be(ops in proptest::collection::vec(op(), 0..40), probe in range()) {
+        fn runs_are_what_an_array_of_bytes_would_be(
+            ops in proptest::collection::vec(op(), 0..40), probe in range(), grid in 0..GRIDS.len(), laid in 0..40usize
+        ) {
             let mut model = [None::<u8>; SPACE as usize];
             let mut runs = Runs::new();
             let mut set = RangeSet::new();
-            for op in ops {
+            for (i, op) in ops.into_iter().enumerate() {
+                if let (Some((origin, cell)), 0) = (GRIDS[grid], i % (laid + 1)) {
+                    set.lay_grid(Grid { origin, cell, cells: (4 + i).min(15) });
+                }
                 match op {
                     Op::Set(r, v) => {
                         runs.set(r.clone(), v);
@@ -267,7 +255,12 @@ mod tests {
             prop_assert_eq!((runs.bytes(), set.bytes()), (count, count));
             for (i, value) in model.iter().enumerate() {
                 prop_assert_eq!(runs.get(i as u64).map(|(_, v)| v), *value);
-                prop_assert_eq!(set.get(i as u64).is_some(), value.is_some());
+                let run = value.map(|_| {
+                    let there = |i: &usize| model[*i].is_some();
+                    let before = (0..i).rev().take_while(there).count() as u64;
+                    i as u64 - before..i as u64 + (i..SPACE as usize).take_while(there).count() as u64
+                });
+                prop_assert_eq!(set.get(i as u64).map(|(run, ())| run), run);
             }
             let there = |i: &u64| model[*i as usize].is_some();
             prop_assert_eq!(set.contains(&probe), probe.clone().all(|i| there(&i)));
@@ -279,6 +272,9 @@ mod tests {
             // As few runs as can be.
             let edges = set.ranges().collect::<Vec<_>>();
             prop_assert!(edges.windows(2).all(|w| w[0].end < w[1].start));
+            prop_assert_eq!(set.last(), edges.last().cloned());
+            prop_assert_eq!(set.is_empty(), edges.is_empty());
+            // However a set came about, it is the same.
             prop_assert_eq!(edges.into_iter().collect::<RangeSet>(), set);
         }
     }

@@ -75,7 +75,8 @@ pub enum Want {
 pub enum Pick {
     /// These bytes, which are free.
     Take(Vec<Span>),
-    /// The tail of a lease, from the byte `at` on.
+    /// The tail of a lease. Who asked for [`Want::Any`] is given it, from the byte `at` on. Who asked for [`Want::Exactly`] is
+    /// given just that, whatever `at` is: the lease ends where it begins, and what lies behind it is free.
     Steal {
         /// The lease that loses its tail.
         lease: LeaseId,

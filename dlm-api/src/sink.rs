@@ -99,18 +99,27 @@ pub struct Entry {
     pub len: Option<u64>,
     /// When the content was last changed, where a source said so and the caller wants it kept.
     pub modified: Option<SystemTime>,
+    /// The file that an earlier run had for it. If that has its final name by now, that run finished it.
+    pub known: Option<Stamp>,
 }
 
 impl Entry {
     /// An entry of which only the path is known.
     pub fn new(id: EntryId, path: EntryPath) -> Self {
-        Self { id, path, len: None, modified: None }
+        Self { id, path, len: None, modified: None, known: None }
     }
 
     /// Sets the length in bytes.
     #[must_use]
     pub fn with_len(mut self, len: u64) -> Self {
         self.len = Some(len);
+        self
+    }
+
+    /// Sets the file that an earlier run had for it.
+    #[must_use]
+    pub fn with_known(mut self, known: Option<Stamp>) -> Self {
+        self.known = known;
         self
     }
 
@@ -135,6 +144,8 @@ pub struct Prepared {
     /// The entry is there already and is to be left as it is: nothing of it is wanted, and it is neither written nor
     /// finished.
     pub skip: bool,
+    /// An earlier run finished the entry: this is [`Entry::known`], under its final name.
+    pub is_finished: bool,
 }
 
 impl Prepared {
@@ -168,6 +179,13 @@ impl Prepared {
     #[must_use]
     pub fn with_skip(mut self, skip: bool) -> Self {
         self.skip = skip;
+        self
+    }
+
+    /// Sets whether an earlier run finished the entry.
+    #[must_use]
+    pub fn with_is_finished(mut self, is_finished: bool) -> Self {
+        self.is_finished = is_finished;
         self
     }
 }

@@ -81,6 +81,11 @@ impl Span {
         self.entry == other.entry && self.range.start.max(other.range.start) < self.range.end.min(other.range.end)
     }
 
+    /// Whether all of `other` is in it.
+    pub(crate) fn contains(&self, other: &Self) -> bool {
+        self.entry == other.entry && self.range.start <= other.range.start && other.range.end <= self.range.end
+    }
+
     /// Whether its end is not known yet.
     pub const fn is_open_ended(&self) -> bool {
         self.range.end == OPEN_END

@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use tokio::time;
 
 use crate::error::{Error, ErrorKind, Result, Scope};
-use crate::event::Event;
+use crate::event::{Event, Peers};
 use crate::fact::{Fact, Identity};
 use crate::lease::Lease;
 use crate::ledger::{Ledger, NotNow, Voice};
@@ -28,7 +28,7 @@ use crate::span::{EntryId, SourceId, Span};
 use crate::sync::lock;
 
 /// How long a claim that has to wait sleeps at most: what may be stolen depends on the time, not only on the ledger.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// A source's view of the download it serves: what is wanted, what is known, and the way to deliver. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -89,7 +89,7 @@ impl Transfer {
                 Error::new(ErrorKind::Unsupported, "this is a container, not the content").with_scope(Scope::Download)
             );
         }
-        let learned = self.shared.ledger(|ledger| ledger.learn(Voice::Source(self.source), fact));
+        let learned = self.shared.learn(Voice::Source(self.source), fact);
         self.shared.notify();
         learned
     }
@@ -241,6 +241,28 @@ impl Transfer {
         Connected(self.shared.clone())
     }
 
+    /// Whether the user wants an entry. Of one that nobody wants only what shares a piece with others is fetched.
+    pub fn is_wanted(&self, entry: EntryId) -> bool {
+        self.of_entry(entry, |ledger| ledger.is_wanted(entry)).unwrap_or(false)
+    }
+
+    /// The source goes on when everything is here, to give it to others: the download isn't over for as long as the answer
+    /// lives and the source runs.
+    pub fn share(&self) -> Sharing {
+        self.shared.counters.sharing.fetch_add(1, Ordering::Relaxed);
+        Sharing(self.shared.clone())
+    }
+
+    /// Counts payload bytes that were given to others.
+    pub fn count_uploaded(&self, bytes: u64) {
+        self.shared.counters.uploaded.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Tells with whom the source exchanges pieces.
+    pub fn set_peers(&self, peers: Peers) {
+        *lock(&self.shared.peers) = Some(peers);
+    }
+
     /// Tells the user something that is no error.
     pub fn warn(&self, warning: impl Into<String>) {
         self.shared.warn(warning.into());
@@ -307,6 +329,17 @@ pub struct Connected(Arc<Shared>);
 impl Drop for Connected {
     fn drop(&mut self) {
         self.0.counters.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A source that goes on when everything is here. See [`Transfer::share`].
+#[derive(Debug)]
+pub struct Sharing(Arc<Shared>);
+
+impl Drop for Sharing {
+    fn drop(&mut self) {
+        self.0.counters.sharing.fetch_sub(1, Ordering::Relaxed);
+        self.0.notify();
     }
 }
 

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use common::*;
 use dlm_api::testkit::{Act, Crash, Script, SimDisk, Swarm, client_here, content};
 use dlm_api::{
-    Ask, Balanced, Download, EntryId, ErrorKind, Event, Handle, OnExists, Pick, Scheduler, Source, Span, State,
-    Strength, Transfer, View, WriterSink,
+    Ask, Balanced, Client, Container, Download, EntryId, Error, ErrorKind, Event, Handle, Locator, OnExists, Pick,
+    Protocol, Registry, Resolved, Result, Scheduler, Source, Span, State, Strength, Transfer, View, WriterSink,
 };
 use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -353,4 +353,149 @@ async fn a_rate_limit_is_kept_and_can_be_lifted() {
     handle.set_rate_limit(None);
     handle.wait().await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+}
+
+/// Never says what is at a place before it is let; then it is a file.
+#[derive(Clone, Debug)]
+struct Hanging {
+    script: Script,
+    opens: std::sync::Arc<tokio::sync::Semaphore>,
+    begun: tokio::sync::watch::Sender<usize>,
+}
+
+impl Hanging {
+    fn new(bytes: &Bytes) -> Self {
+        let opens = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+        Self { script: slow(bytes), opens, begun: tokio::sync::watch::Sender::new(0) }
+    }
+
+    /// Returns when it was asked so often.
+    async fn begun(&self, times: usize) {
+        self.begun.subscribe().wait_for(|begun| *begun >= times).await.unwrap();
+    }
+
+    fn download(&self) -> Download {
+        let client = Client::builder().on_runtime(tokio::runtime::Handle::current()).protocol(self.clone()).build();
+        client.download("script://a/f.bin")
+    }
+}
+
+#[async_trait::async_trait]
+impl Protocol for Hanging {
+    fn containers(&self) -> &[Container] {
+        &[]
+    }
+
+    async fn open_container(&self, _: Bytes, _: &Locator, _: &Registry) -> Result<Resolved> {
+        Err(Error::new(ErrorKind::Unsupported, "no containers here"))
+    }
+
+    fn schemes(&self) -> &[&str] {
+        &["script"]
+    }
+
+    async fn open(&self, _: &Locator) -> dlm_api::Result<Resolved> {
+        self.begun.send_modify(|begun| *begun += 1);
+        self.opens.acquire().await.unwrap().forget();
+        Ok(Resolved::Source(std::sync::Arc::new(ranged(&self.script))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_never_opens_is_given_up_at_once() {
+    let start = time::Instant::now();
+    for remove in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let hanging = Hanging::new(&content(16, LEN));
+        let handle = hanging.download().to_file(dir.path().join("f")).start();
+        hanging.begun(1).await;
+        if remove {
+            handle.remove();
+        } else {
+            handle.stop();
+        }
+        let ended = time::timeout(Duration::from_secs(60), handle.wait()).await.expect("it ends");
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::Cancelled);
+        assert_eq!(handle.state(), State::Stopped);
+        assert_eq!(names(dir.path()), [""; 0]);
+    }
+    assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_opens_slowly_is_opened_anew_after_a_pause() {
+    let bytes = content(17, LEN);
+    let hanging = Hanging::new(&bytes);
+    let memory = memory();
+    let handle = hanging.download().to_memory(memory.clone()).start();
+    let events = listen(&handle);
+    hanging.begun(1).await;
+    handle.pause();
+    state(&handle, State::Paused).await;
+    hanging.opens.add_permits(1);
+    time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((hanging.opens.available_permits(), handle.state()), (1, State::Paused), "nothing opens in a pause");
+    handle.resume();
+    handle.wait().await.unwrap();
+    same(first(&memory).unwrap(), &bytes, "after a pause");
+    assert_eq!(*hanging.begun.borrow(), 2);
+    let states: Vec<State> =
+        events.await.unwrap().iter().filter_map(|e| if let Event::State(s) = e { Some(*s) } else { None }).collect();
+    use State::*;
+    assert_eq!(states, [Starting, Paused, Starting, Running, Finishing, Complete]);
+
+    // A pause can be the last that is heard of it.
+    let handle = hanging.download().to_memory(memory.clone()).start();
+    hanging.begun(3).await;
+    handle.pause();
+    state(&handle, Paused).await;
+    handle.stop();
+    assert_eq!(handle.wait().await.unwrap_err().kind(), ErrorKind::Cancelled);
+}
+
+/// What an earlier run left is neither lost by a pause or a stop nor left by a removal, though nobody has looked at it yet.
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_run_left_is_kept_or_removed_before_its_place_opens() {
+    for to_dir in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = content(18, LEN);
+        let hanging = Hanging::new(&bytes);
+        let start = || match to_dir {
+            true => hanging.download().to_dir(dir.path()).start(),
+            false => hanging.download().to_file(dir.path().join("f.bin")).start(),
+        };
+        hanging.opens.add_permits(1);
+        let handle = start();
+        received(&handle, 2 * MIB as u64).await;
+        handle.stop();
+        handle.wait().await.unwrap_err();
+        drop(handle);
+        // Its tasks let go of the file when they are next looked at.
+        time::sleep(Duration::from_secs(1)).await;
+        let there = names(dir.path());
+        assert!(there.contains(&"f.bin.part.dlm".to_owned()), "{there:?}");
+
+        let handle = start();
+        hanging.begun(2).await;
+        handle.pause();
+        state(&handle, State::Paused).await;
+        handle.stop();
+        handle.wait().await.unwrap_err();
+        assert_eq!(names(dir.path()), there, "to a folder: {to_dir}");
+
+        let handle = start();
+        hanging.begun(3).await;
+        handle.remove();
+        assert_eq!(handle.wait().await.unwrap_err().kind(), ErrorKind::Cancelled);
+        assert_eq!(names(dir.path()), [""; 0], "to a folder: {to_dir}");
+    }
+    // What is there, and nobody knows what it is, stays.
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("f.bin.part"), "somebody's").unwrap();
+    let hanging = Hanging::new(&content(19, LEN));
+    let handle = hanging.download().to_file(dir.path().join("f.bin")).start();
+    hanging.begun(1).await;
+    handle.remove();
+    assert_eq!(handle.wait().await.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert_eq!(std::fs::read(dir.path().join("f.bin.part")).unwrap(), b"somebody's");
 }

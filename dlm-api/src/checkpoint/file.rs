@@ -258,10 +258,13 @@ fn read(folder: &Folder, name: &str, max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether there is an entry of which the part file is there.
+/// Whether there is an entry of which the part file is there; of many, those that were begun may all be finished.
 fn is_unfinished(root: &Arc<Folder>, record: &Record) -> bool {
+    let is_one = record.entries.len() == 1;
     record.entries.iter().any(|entry| {
-        let name = format!("{}{PART}", entry.path.file_name());
-        root.descend(entry.path.parent()).and_then(|folder| folder.kind_of(&name)).is_ok_and(|kind| kind.is_some())
+        let name = entry.path.file_name();
+        let is_there = |folder: &Arc<Folder>, name: &str| folder.kind_of(name).is_ok_and(|kind| kind.is_some());
+        root.descend(entry.path.parent())
+            .is_ok_and(|folder| is_there(&folder, &format!("{name}{PART}")) || (!is_one && is_there(&folder, name)))
     })
 }

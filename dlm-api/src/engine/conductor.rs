@@ -1,5 +1,6 @@
 //! [`Conductor`]: runs the sources of one download until it is complete.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -12,20 +13,21 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio::time;
 
-use super::Client;
 use super::download::Kept;
-use super::finish::Repair;
+use super::finish::{Rechecked, Repair};
 use super::handle::{Command, Handle};
 use super::keeper::Keeper;
+use super::many::Finished;
 use super::opening::{Opened, Opener, Origin};
 use super::plane::run_on;
 use super::runner::{Next, Runner, RunnerState};
+use super::{Client, chores};
 use crate::checkpoint::SourceRecord;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Progress, Report, State};
 use crate::fact::Fact;
-use crate::ledger::Voice;
+use crate::ledger::{PieceId, Voice};
 use crate::meter::Meter;
 use crate::path::EntryPath;
 use crate::pipeline::{Shared, now};
@@ -34,7 +36,7 @@ use crate::source::Source;
 use crate::span::EntryId;
 use crate::transfer::{Task, Transfer};
 
-/// How often the log is written, digests are brought up to date, and things are looked at that no change announces.
+/// How often things are looked at that no change announces.
 const TICK: Duration = Duration::from_millis(100);
 
 /// How often progress is told.
@@ -70,13 +72,19 @@ pub(super) struct Conductor {
     pub(super) shared: Arc<Shared>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) runners: Vec<Runner>,
+    /// Complete entries of many, on their way to their final names, and those that are next.
+    pub(super) finishing: FuturesUnordered<BoxFuture<'static, Finished>>,
+    pub(super) unfinished: VecDeque<EntryId>,
+    /// Pieces to be checked again, and those on which it is being done.
+    pub(super) unchecked: VecDeque<PieceId>,
+    pub(super) rechecks: FuturesUnordered<Task<Result<Rechecked>>>,
     /// Listings that may bring more sources.
     listings: FuturesUnordered<BoxFuture<'static, Listing>>,
-    command: watch::Receiver<Command>,
+    pub(super) command: watch::Receiver<Command>,
     state: watch::Sender<State>,
     progress: watch::Sender<Progress>,
-    meter: Meter,
-    metered: u64,
+    down: Rate,
+    up: Rate,
     last_progress: Instant,
     pub(super) started: Instant,
     pub(super) restarts: u32,
@@ -96,6 +104,24 @@ pub(super) struct Conductor {
     chores: Option<Task<Error>>,
 }
 
+/// How fast a counter grows.
+struct Rate {
+    meter: Meter,
+    before: u64,
+}
+
+impl Rate {
+    fn new() -> Self {
+        Self { meter: Meter::new(now()), before: 0 }
+    }
+
+    /// Bytes a second, now that the counter stands at `total`.
+    fn update(&mut self, total: u64) -> u64 {
+        self.meter.add(total - std::mem::replace(&mut self.before, total), now());
+        self.meter.rate(now()).unwrap_or(0)
+    }
+}
+
 type Listing = (Option<Result<Listed>>, BoxStream<'static, Result<Listed>>);
 
 impl Conductor {
@@ -111,12 +137,16 @@ impl Conductor {
             shared: shared.clone(),
             keeper: Arc::new(keeper),
             runners: Vec::new(),
+            finishing: FuturesUnordered::new(),
+            unfinished: VecDeque::new(),
+            unchecked: VecDeque::new(),
+            rechecks: FuturesUnordered::new(),
             listings: FuturesUnordered::new(),
             command: commands,
             state: state_sender,
             progress: progress_sender,
-            meter: Meter::new(now()),
-            metered: 0,
+            down: Rate::new(),
+            up: Rate::new(),
             last_progress: now(),
             started: now(),
             restarts: 0,
@@ -182,7 +212,7 @@ impl Conductor {
         self.set_state(State::Starting);
         let opener = Opener { shared: self.shared.clone(), client: plan.client.clone() };
         loop {
-            let opened = opener.open(&plan.origins, &mut plan.digests).await?;
+            let opened = self.open(&opener, &mut plan).await?;
             let result = self.serve(opened, &mut plan).await;
             if !self.has_found_container(&mut plan) {
                 return result;
@@ -218,7 +248,9 @@ impl Conductor {
     /// Runs what was opened until the download is complete.
     async fn serve(&mut self, opened: Vec<Opened>, plan: &mut Plan) -> Result<Report> {
         let single = plan.path.is_some() || opened.iter().any(|o| matches!(o.resolved, Resolved::Source(_)));
-        if single && let Some(report) = self.take_over(plan).await? {
+        if !single {
+            self.take_over_many(plan).await?;
+        } else if let Some(report) = self.take_over(plan).await? {
             return Ok(report);
         }
         for Opened { origin, name, resolved } in opened {
@@ -229,14 +261,15 @@ impl Conductor {
             }
         }
         self.set_state(State::Running);
-        self.chores = Some(self.spawn_chores());
+        self.chores = Some(chores::spawn(&self.shared, &self.keeper));
         let mut changed = self.shared.changed.subscribe();
         let mut tick = time::interval(TICK);
         tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
             if let Some(report) = self.turn().await? {
-                return Ok(report);
+                return self.share(report).await;
             }
+            self.finish_some();
             self.start_runners();
             tokio::select! {
                 (i, result) = next_ended(&mut self.runners) => {
@@ -245,8 +278,10 @@ impl Conductor {
                     }
                 }
                 Some((listed, more)) = self.listings.next() => self.listed(listed, more)?,
+                Some(checked) = self.rechecks.next() => self.rechecked(checked)?,
+                Some(finished) = self.finishing.next() => self.finished_one(finished)?,
                 _ = self.command.changed() => self.obey().await?,
-                error = ended_chore(&mut self.chores) => return Err(error),
+                error = chores::ended(&mut self.chores) => return Err(error),
                 _ = changed.changed() => time::sleep(SETTLE).await,
                 _ = tick.tick() => {}
             }
@@ -328,16 +363,37 @@ impl Conductor {
             if self.has_listings() {
                 return Ok(());
             }
-            return self.shared.ledger(|ledger| ledger.learn(Voice::User, Fact::LayoutComplete));
+            return self.shared.learn(Voice::User, Fact::LayoutComplete);
         };
         let Listed { path, len, source } = listed;
-        let entry = self.shared.ledger(|ledger| {
-            ledger.learn(Voice::User, Fact::Entry { path: path.clone(), len })?;
-            Ok::<_, Error>(ledger.entry_at(Voice::User, &path))
-        })?;
+        self.shared.learn(Voice::User, Fact::Entry { path: path.clone(), len })?;
+        let entry = self.shared.ledger(|ledger| ledger.entry_at(Voice::User, &path));
         self.add(path.to_string(), source, entry, None);
         self.listings.push(next_listed(more));
         Ok(())
+    }
+
+    /// Everything is here; the sources that share it go on until that is enough, or the caller stops it.
+    async fn share(&mut self, mut report: Report) -> Result<Report> {
+        let is_sharing = |shared: &Shared| shared.counters.sharing.load(Ordering::Relaxed) > 0;
+        if is_sharing(&self.shared) {
+            self.chores = None;
+            self.set_state(State::Sharing);
+            let mut changed = self.shared.changed.subscribe();
+            let mut tick = time::interval(PROGRESS);
+            while is_sharing(&self.shared) && matches!(*self.command.borrow(), Command::Run) {
+                tokio::select! {
+                    // What it comes to is of no importance any more.
+                    (i, _) = next_ended(&mut self.runners) => self.runners[i].state = RunnerState::Done,
+                    changed = self.command.changed() => if changed.is_err() { break },
+                    _ = changed.changed() => {}
+                    _ = tick.tick() => self.tell_progress(),
+                }
+            }
+            self.runners.iter_mut().for_each(Runner::halt);
+            report.uploaded = self.shared.counters.uploaded.load(Ordering::Relaxed);
+        }
+        Ok(report)
     }
 
     fn start_runners(&mut self) {
@@ -425,13 +481,12 @@ impl Conductor {
     }
 
     pub(super) async fn obey(&mut self) -> Result<()> {
-        let stopped = || Error::new(ErrorKind::Cancelled, "stopped by the caller");
         loop {
             let command = *self.command.borrow_and_update();
             match command {
                 Command::Run => {
                     self.set_state(State::Running);
-                    self.chores.get_or_insert_with(|| spawn_chores(&self.shared, &self.keeper));
+                    self.chores.get_or_insert_with(|| chores::spawn(&self.shared, &self.keeper));
                     return Ok(());
                 }
                 Command::Pause => {
@@ -462,10 +517,6 @@ impl Conductor {
         }
     }
 
-    fn spawn_chores(&self) -> Task<Error> {
-        spawn_chores(&self.shared, &self.keeper)
-    }
-
     pub(super) fn want_digests(&self) {
         let count = self.shared.ledger(|ledger| ledger.entry_count());
         for id in (0..count as u32).map(EntryId::new) {
@@ -485,50 +536,18 @@ impl Conductor {
     }
 
     pub(super) fn tell_progress(&mut self) {
-        let transferred = self.shared.counters.transferred.load(Ordering::Relaxed);
-        self.meter.add(transferred - self.metered, now());
-        self.metered = transferred;
+        let counters = &self.shared.counters;
+        let rate = self.down.update(counters.transferred.load(Ordering::Relaxed));
+        let upload_rate = self.up.update(counters.uploaded.load(Ordering::Relaxed));
         self.last_progress = now();
-        let rate = self.meter.rate(now()).unwrap_or(0);
-        let progress = self.shared.progress(rate, self.started);
+        let progress = self.shared.progress(rate, upload_rate, self.started);
         self.progress.send_replace(progress);
         self.shared.send(Event::Progress(progress));
     }
 }
 
-fn spawn_chores(shared: &Arc<Shared>, keeper: &Arc<Keeper>) -> Task<Error> {
-    let (shared, keeper) = (shared.clone(), keeper.clone());
-    let spawner = shared.setup.spawner.clone();
-    let log = {
-        let keeper = keeper.clone();
-        async move {
-            loop {
-                time::sleep(TICK).await;
-                keeper.log().await?;
-            }
-        }
-    };
-    let checkpoint = async move {
-        loop {
-            time::sleep(TICK).await;
-            keeper.checkpoint_if_due().await?;
-        }
-    };
-    let hash = async move {
-        loop {
-            time::sleep(TICK).await;
-            shared.whole.catch_up_all(&shared).await?;
-            match shared.check_seams().await {
-                // Whoever is to blame is accused, and that is dealt with elsewhere.
-                Err(error) if error.kind() == ErrorKind::Changed => shared.notify(),
-                checked => checked?,
-            }
-        }
-    };
-    Task::new(&spawner, async move {
-        let all: Result<((), (), ())> = futures::future::try_join3(log, checkpoint, hash).await;
-        all.err().unwrap_or_else(|| unreachable!("the chores never end by themselves"))
-    })
+pub(super) fn stopped() -> Error {
+    Error::new(ErrorKind::Cancelled, "stopped by the caller")
 }
 
 fn next_listed(mut listing: BoxStream<'static, Result<Listed>>) -> BoxFuture<'static, Listing> {
@@ -549,11 +568,4 @@ async fn next_ended(runners: &mut [Runner]) -> (usize, Result<()>) {
         Poll::Pending
     })
     .await
-}
-
-async fn ended_chore(chores: &mut Option<Task<Error>>) -> Error {
-    match chores {
-        Some(task) => task.await.unwrap_or_else(|| Error::new(ErrorKind::Internal, "the checkpoint's task is gone")),
-        None => std::future::pending().await,
-    }
 }

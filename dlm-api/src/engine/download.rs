@@ -21,7 +21,7 @@ use crate::event::Report;
 use crate::limit::Limiter;
 use crate::locator::Locator;
 use crate::path::EntryPath;
-use crate::pipeline::{Setup, Shared};
+use crate::pipeline::{Select, Setup, Shared};
 use crate::protocol::Container;
 use crate::scheduler::Scheduler;
 use crate::sink::{FileOptions, FileSink, MemorySink, OnExists, Sink, WriterSink};
@@ -43,6 +43,7 @@ pub struct Download {
     resume: bool,
     keep_mtime: bool,
     follow: bool,
+    select: Option<Select>,
     on_exists: OnExists,
     /// The first thing that makes no sense.
     wrong: Option<Error>,
@@ -64,6 +65,7 @@ impl Download {
             resume: true,
             keep_mtime: true,
             follow: true,
+            select: None,
             on_exists: OnExists::Fail,
             wrong: None,
         }
@@ -186,6 +188,12 @@ impl Download {
         self
     }
 
+    /// Which files of many are wanted. All of them unless it is set. Of the others only what shares a piece with these is fetched.
+    pub fn select(mut self, is_wanted: impl Fn(&EntryPath) -> bool + Send + Sync + 'static) -> Self {
+        self.select = Some(Box::new(is_wanted));
+        self
+    }
+
     /// What becomes of a file that has the final name already. The download fails unless it is set.
     pub fn on_exists(mut self, on_exists: OnExists) -> Self {
         self.on_exists = on_exists;
@@ -291,6 +299,7 @@ impl Job {
                 }
                 Kept::Store(_) => None,
             },
+            select: download.select.take(),
             containers: download.follow.then(|| download.client.0.registry.clone()),
         };
         let shared = Arc::new(Shared::new(sink, setup));

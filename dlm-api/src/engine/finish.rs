@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use tokio::time;
+use tokio::{task, time};
 
 use super::conductor::Conductor;
+use super::many::FINISH_AT_ONCE;
 use super::runner::{Runner, RunnerState};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, Scope};
@@ -15,6 +16,7 @@ use crate::ledger::{Ledger, PieceId, Voice};
 use crate::path::EntryPath;
 use crate::pipeline::{READ_BACK, Shared};
 use crate::span::{EntryId, SourceId, Span};
+use crate::transfer::Task;
 
 /// How often an entry may start again because its content is another one. A file that changes more often than it can be
 /// fetched is not worth fetching.
@@ -23,8 +25,12 @@ const MAX_RESTARTS: u32 = 3;
 /// How often all sources may end in a row, content, although bytes are missing.
 const MAX_IDLE_ROUNDS: u32 = 5;
 
-/// How many entries are finished at once: their syncs wait for the same disk.
-const FINISH_AT_ONCE: usize = 8;
+/// How many groups of pieces are checked again at once, and how many pieces are in one: enough to keep a few cores busy.
+const RECHECKS_AT_ONCE: usize = 8;
+const RECHECKED_TOGETHER: usize = 16;
+
+/// Which pieces are right.
+pub(super) type Rechecked = Vec<(PieceId, bool)>;
 
 /// How many times the length of a file may be fetched again to find out whose bytes are wrong.
 const REPAIR_BUDGET: u64 = 2;
@@ -65,7 +71,7 @@ impl Conductor {
             let (entries, reasons): (Vec<_>, Vec<_>) = restarts.into_iter().unzip();
             self.restart(&entries, &reasons[0]).await?;
         }
-        self.recheck().await?;
+        self.recheck();
         if self.shared.ledger(|ledger| ledger.has_quarantine()) {
             // First no record claims these bytes any more, then somebody may write others there.
             self.keeper.save().await?;
@@ -79,7 +85,7 @@ impl Conductor {
         let waiting = |state: &RunnerState| !matches!(state, RunnerState::Done | RunnerState::Benched(_));
         let exclusive = self.repair.exclusive();
         let anybody = self.runners.iter().any(|r| waiting(&r.state) && exclusive.is_none_or(|only| only == r.id));
-        if !anybody && !self.has_listings() {
+        if !anybody && !self.has_listings() && self.rechecks.is_empty() {
             self.nobody_left().await?;
         }
         Ok(None)
@@ -109,17 +115,36 @@ impl Conductor {
         }
     }
 
-    /// Pieces that were learned after their bytes had come.
-    async fn recheck(&mut self) -> Result<()> {
-        for id in self.shared.ledger(|ledger| ledger.take_recheck()) {
-            let good = check(&self.shared, id).await?;
+    /// Pieces that were learned after their bytes had come are checked, several at once on the engine's threads.
+    fn recheck(&mut self) {
+        self.unchecked.extend(self.shared.ledger(|ledger| ledger.take_recheck()));
+        while self.rechecks.len() < RECHECKS_AT_ONCE && !self.unchecked.is_empty() {
+            let some: Vec<PieceId> = self.unchecked.drain(..self.unchecked.len().min(RECHECKED_TOGETHER)).collect();
+            let shared = self.shared.clone();
+            let check = async move {
+                let mut checked = Vec::with_capacity(some.len());
+                for id in some {
+                    checked.push((id, check(&shared, id).await?));
+                    task::yield_now().await;
+                }
+                Ok(checked)
+            };
+            self.rechecks.push(Task::new(&self.shared.setup.spawner, check));
+        }
+    }
+
+    /// What rechecks came to.
+    pub(super) fn rechecked(&mut self, checked: Option<Result<Rechecked>>) -> Result<()> {
+        let gone = || Err(Error::new(ErrorKind::Internal, "the task of a recheck is gone"));
+        for (id, good) in checked.unwrap_or_else(gone)? {
             self.shared.ledger(|ledger| ledger.rechecked(id, good));
             if !good {
-                let piece = self.shared.ledger(|ledger| ledger.piece(id).clone());
+                let piece = self.shared.ledger(|ledger| ledger.piece(id));
                 let Span { entry, range } = piece.spans[0].clone();
                 self.shared.send(Event::PieceCorrupt { entry, range, source: "an earlier response".into() });
             }
         }
+        self.shared.notify();
         Ok(())
     }
 
@@ -210,8 +235,16 @@ impl Conductor {
             return self.go_on(error);
         }
         self.want_digests();
-        let count = self.shared.ledger(|ledger| ledger.entry_count());
-        for entry in (0..count as u32).map(EntryId::new) {
+        // Those on their way come to their end first.
+        while let Some(finished) = self.finishing.next().await {
+            self.finished_one(finished)?;
+        }
+        self.unfinished.clear();
+        let entries = self.shared.ledger(|ledger| {
+            let ids = (0..ledger.entry_count() as u32).map(EntryId::new);
+            ids.filter(|id| ledger.is_wanted(*id) && !ledger.is_finished(*id)).collect::<Vec<_>>()
+        });
+        for &entry in &entries {
             // What was sealed just before its source ended was not passed on.
             self.shared.drain(entry).await?;
             // This can take minutes, and the caller may not want to wait for it.
@@ -237,7 +270,7 @@ impl Conductor {
         self.shared.ledger(|ledger| ledger.set_exclusive(None));
         self.name_culprits();
         self.keeper.close().await;
-        let finishes = (0..count as u32).map(EntryId::new).map(|entry| {
+        let finishes = entries.into_iter().map(|entry| {
             let shared = self.shared.clone();
             async move {
                 // An empty one was never written to.
@@ -249,8 +282,7 @@ impl Conductor {
         let finishes: Vec<_> = finishes.collect();
         futures::stream::iter(finishes).buffer_unordered(FINISH_AT_ONCE).try_collect::<()>().await?;
         self.keeper.remove().await?;
-        let report = self.report();
-        Ok(Some(self.locate(report).await))
+        Ok(Some(self.report().await))
     }
 
     /// Bytes contradict each other; who is accused of it is dealt with in the next turn.
@@ -363,7 +395,7 @@ impl Conductor {
         self.warn(format!("wrong bytes were replaced; they came from {}", names.join(" or ")));
     }
 
-    fn report(&self) -> Report {
+    async fn report(&mut self) -> Report {
         let sources: Vec<SourceReport> = self
             .runners
             .iter()
@@ -376,16 +408,24 @@ impl Conductor {
                 },
             })
             .collect();
-        let progress = self.shared.progress(0, self.started);
+        let progress = self.shared.progress(0, 0, self.started);
+        let prepared = self.shared.prepared.lock().await;
         let entries = self.shared.ledger(|ledger| {
             let ids = (0..ledger.entry_count() as u32).map(EntryId::new);
             let entry = |id: EntryId| {
+                let ready = prepared.get(&id);
+                let skipped = ready.is_some_and(|ready| ready.prepared.skip);
+                if !skipped && !ledger.is_wanted(id) {
+                    return None;
+                }
+                // The sink may have chosen another name than it was asked for.
+                let path = ready.and_then(|ready| ready.prepared.path.as_ref()).or(ledger.path(id))?.clone();
                 Some(EntryReport {
-                    path: ledger.path(id).cloned()?,
-                    file: None,
-                    len: ledger.len(id)?,
-                    verification: self.verification(ledger, id),
-                    skipped: false,
+                    path,
+                    file: self.shared.sink.location(id),
+                    len: ledger.len(id).or_else(|| skipped.then_some(0))?,
+                    verification: if skipped { Verification::Unverified } else { self.verification(ledger, id) },
+                    skipped,
                 })
             };
             ids.filter_map(entry).collect()
@@ -395,6 +435,7 @@ impl Conductor {
             resumed: self.resumed,
             transferred: progress.transferred,
             wasted: progress.wasted,
+            uploaded: progress.uploaded,
             elapsed: progress.elapsed,
             sources,
             warnings: self.shared.warnings(),
@@ -411,19 +452,6 @@ impl Conductor {
         }
         let one_content = ledger.is_one_content(id) && !self.resumed_from_elsewhere;
         if one_content { Verification::SameContent } else { Verification::Unverified }
-    }
-
-    /// Fills in where the files are, and the names that the sink chose for them.
-    async fn locate(&mut self, mut report: Report) -> Report {
-        let prepared = self.shared.prepared.lock().await;
-        for (i, entry) in report.entries.iter_mut().enumerate() {
-            let id = EntryId::new(i as u32);
-            entry.file = self.shared.sink.location(id);
-            if let Some(path) = prepared.get(&id).and_then(|ready| ready.prepared.path.clone()) {
-                entry.path = path;
-            }
-        }
-        report
     }
 
     /// A file that was there before and is left as it is: there is nothing to do.
@@ -462,7 +490,7 @@ impl Conductor {
 
 /// Whether the sealed bytes of a piece match its digest.
 async fn check(shared: &Shared, id: PieceId) -> Result<bool> {
-    let piece = shared.ledger(|ledger| ledger.piece(id).clone());
+    let piece = shared.ledger(|ledger| ledger.piece(id));
     let mut hasher = piece.digest.function().start();
     for span in &piece.spans {
         let mut at = span.range.start;

@@ -64,11 +64,28 @@ impl Keeper {
         if let Some(store) = self.store.get() {
             return store.as_ref();
         }
+        let path = self.path().await?;
+        self.store.get_or_init(|| self.kept.store(&path)).as_ref()
+    }
+
+    /// What the record stands beside: the file, or the folder of many.
+    async fn path(&self) -> Option<EntryPath> {
+        let (first, only) = self.shared.ledger(|ledger| {
+            let only = ledger.is_layout_complete() && ledger.entry_count() == 1;
+            (ledger.entry_count().checked_sub(1).and_then(|_| ledger.path(EntryId::FIRST)?.top()), only)
+        });
+        if !only {
+            return first;
+        }
         let prepared = self.shared.prepared.lock().await;
         let first = prepared.get(&EntryId::FIRST)?;
         // The sink may have chosen another name than it was asked for.
-        let path = first.prepared.path.as_ref().unwrap_or(&first.path);
-        self.store.get_or_init(|| self.kept.store(path)).as_ref()
+        first.prepared.path.as_ref().unwrap_or(&first.path).top()
+    }
+
+    /// The record of an earlier run is the one at `path`.
+    pub(super) fn keep_at(&self, path: &EntryPath) {
+        self.store.get_or_init(|| self.kept.store(path));
     }
 
     /// The path under which an earlier run began this download, if there is one.
@@ -149,15 +166,7 @@ impl Keeper {
         }
         let verified: RangeSet = believed.verified.into_iter().collect();
         self.shared.ledger(|ledger| {
-            if let Some(len) = recorded.len {
-                ledger.learn(Voice::Record, Fact::Len(entry, len))?;
-            }
-            for identity in &recorded.identities {
-                ledger.learn(Voice::Record, Fact::Identity(entry, identity.clone()))?;
-            }
-            if let Some(modified) = recorded.modified {
-                ledger.learn(Voice::Record, Fact::Modified(entry, modified))?;
-            }
+            self.restore_facts(ledger, recorded, entry)?;
             ledger.restore(entry, &durable, &verified, by);
             Ok::<_, Error>(())
         })?;
@@ -167,6 +176,32 @@ impl Keeper {
         }
         self.shared.guard_fronts().await?;
         Ok(durable.bytes())
+    }
+
+    /// Takes over an entry that an earlier run finished.
+    pub(super) fn restore_finished(&self, recorded: &EntryRecord, entry: EntryId, by: SourceId) -> Result<u64> {
+        let len = recorded.len.unwrap_or(0);
+        let whole = RangeSet::from_iter((len > 0).then_some(0..len));
+        self.shared.ledger(|ledger| {
+            self.restore_facts(ledger, recorded, entry)?;
+            let verified = RangeSet::from_iter(recorded.verified.iter().cloned());
+            ledger.restore(entry, &whole, &verified, by);
+            ledger.set_finished(entry);
+            Ok(len)
+        })
+    }
+
+    fn restore_facts(&self, ledger: &mut Ledger, recorded: &EntryRecord, entry: EntryId) -> Result<()> {
+        if let Some(len) = recorded.len {
+            ledger.learn(Voice::Record, Fact::Len(entry, len))?;
+        }
+        for identity in &recorded.identities {
+            ledger.learn(Voice::Record, Fact::Identity(entry, identity.clone()))?;
+        }
+        if let Some(modified) = recorded.modified {
+            ledger.learn(Voice::Record, Fact::Modified(entry, modified))?;
+        }
+        Ok(())
     }
 
     /// Makes what the log has durable. It is written again first: if the process died just after a sync had failed, the

@@ -1,11 +1,14 @@
 //! The engine: runs the sources of a download until it is complete.
 
+mod chores;
 mod conductor;
 mod download;
+mod early;
 mod finish;
 mod handle;
 mod inspect;
 mod keeper;
+mod many;
 mod opening;
 mod plane;
 mod reader;

@@ -54,9 +54,8 @@ impl Ledger {
         let spans: Vec<Span> = match &ask.want {
             Want::Any { .. } => spans.into_iter().find_map(|span| self.fit(ask, span)).unwrap_or_default(),
             Want::Exactly(_) => {
-                let apart = |(i, span): (usize, &Span)| spans[..i].iter().all(|before| !before.overlaps(span));
-                let may = |span: &Span| !span.is_empty() && self.may_take_exactly(ask, span, &spans);
-                if !spans.iter().all(may) || !spans.iter().enumerate().all(apart) {
+                let free = |span: &Span| self.entries[span.entry.index()].free.contains(&span.range);
+                if !self.may_lease_exactly(ask, &spans) || !spans.iter().all(free) {
                     return Err(NotNow::Wait);
                 }
                 spans
@@ -72,18 +71,23 @@ impl Ledger {
         Ok(self.grant(ask, spans, false, now))
     }
 
-    /// Adds to a lease what is free right behind it.
+    /// Adds to a lease what is free right behind it, in whole pieces. One that goes on in another entry stays where it is: the
+    /// body for which this is done ends before it. Nor does the lease get back what it was handed before it lost it: a copy of
+    /// that may wait to be written, and would land on what has been sealed meanwhile.
     pub fn extend(&mut self, lease: LeaseId) {
-        let Some(held) = self.leases.get_mut(&lease).filter(|l| !l.hedge).and_then(|l| l.held.last_mut()) else {
-            return;
-        };
-        let (id, end) = (held.span.entry, held.span.range.end);
-        let entry = &mut self.entries[id.index()];
-        let behind = entry.free.get(end).filter(|(run, ())| run.start == end && !entry.blocked);
-        let Some((run, ())) = behind else { return };
-        held.span.range.end = run.end;
-        entry.free.remove(run);
-        self.touch(id);
+        let Some(state) = self.leases.get(&lease).filter(|l| !l.hedge) else { return };
+        let Some(Span { entry, range: Range { end, .. } }) = state.held.last().map(|h| h.span.clone()) else { return };
+        let is_blocked = self.entries[entry.index()].blocked;
+        let Some((run, ())) = self.entries[entry.index()].free.get(end).filter(|_| !is_blocked) else { return };
+        let lost = state.lost.iter().filter(|lost| lost.entry == entry && lost.range.end > end);
+        let free_end = lost.map(|lost| lost.range.start.max(end)).fold(run.end, u64::min);
+        let whole = self.align(entry, end..free_end, free_end).and_then(|range| self.without_crossing(entry, range));
+        let Some(more) = whole.filter(|more| more.start == end) else { return };
+        if let Some(held) = self.leases.get_mut(&lease).and_then(|l| l.held.last_mut()) {
+            held.span.range.end = more.end;
+            self.entries[entry.index()].free.remove(more);
+            self.touch(entry);
+        }
     }
 
     fn grant(&mut self, ask: &Ask, spans: Vec<Span>, hedge: bool, now: Instant) -> Grant {
@@ -124,10 +128,10 @@ impl Ledger {
         let mut spans = vec![Span::new(id, range.clone())];
         for at in [range.start, range.end - 1] {
             let Some(piece) = self.pieces.at(id, at) else { continue };
-            for other in self.pieces.get(piece).spans.iter().filter(|s| s.entry != id) {
+            for other in self.pieces.spans(piece).iter().filter(|s| s.entry != id) {
                 if !self.may_deliver(ask, other.entry) || !self.entries[other.entry.index()].free.contains(&other.range)
                 {
-                    return self.fit_without_edges(id, range);
+                    return self.without_crossing(id, range).map(|range| vec![Span::new(id, range)]);
                 }
                 if !spans.contains(other) {
                     spans.push(other.clone());
@@ -170,16 +174,16 @@ impl Ledger {
         (!range.is_empty()).then_some(range)
     }
 
-    /// `range` without its first and last piece where these cross into entries that can't be leased now.
-    fn fit_without_edges(&self, entry: EntryId, mut range: Range<u64>) -> Option<Vec<Span>> {
-        let crosses = |at: u64| self.pieces.at(entry, at).is_some_and(|id| self.pieces.get(id).spans.len() > 1);
+    /// `range` without its first and last piece where these cross into other entries.
+    fn without_crossing(&self, entry: EntryId, mut range: Range<u64>) -> Option<Range<u64>> {
+        let crosses = |at: u64| self.pieces.at(entry, at).is_some_and(|id| self.pieces.spans(id).len() > 1);
         if crosses(range.start) {
             range.start = self.pieces.range_at(entry, range.start)?.end;
         }
         if range.start < range.end && crosses(range.end - 1) {
             range.end = self.pieces.range_at(entry, range.end - 1)?.start;
         }
-        (range.start < range.end).then(|| vec![Span::new(entry, range)])
+        (range.start < range.end).then_some(range)
     }
 
     /// These spans, grown until each piece that they touch is wholly in them. Sorted, and merged where they touch.
@@ -192,7 +196,9 @@ impl Ledger {
                 continue;
             }
             set.insert(span.range.clone());
-            todo.extend(self.pieces.overlapping(&span).flat_map(|id| self.pieces.get(id).spans.iter().cloned()));
+            for id in self.pieces.overlapping(&span) {
+                todo.extend(self.pieces.spans(id).iter().filter(|s| **s != span).cloned());
+            }
         }
         let of_entry = |(entry, set): (&EntryId, &RangeSet)| {
             let entry = *entry;
@@ -201,29 +207,52 @@ impl Ledger {
         grown.iter().flat_map(of_entry).collect()
     }
 
-    /// Whether the span is free, in the window, and each piece it touches is wholly in `spans`.
-    fn may_take_exactly(&self, ask: &Ask, span: &Span, spans: &[Span]) -> bool {
-        let inside = |part: &Span| {
-            spans
-                .iter()
-                .any(|s| s.entry == part.entry && s.range.start <= part.range.start && part.range.end <= s.range.end)
-        };
-        let in_window = self.window.as_ref().is_none_or(|w| w.entry == span.entry && span.range.end <= w.range.end);
-        self.may_deliver(ask, span.entry)
-            && in_window
-            && !self.is_one_stream(span.entry)
-            && self.entries[span.entry.index()].free.contains(&span.range)
-            && self.pieces.overlapping(span).all(|id| self.pieces.get(id).spans.iter().all(inside))
+    /// Whether the spans could be one lease, were they free: apart, in the window, and with each piece they touch wholly in them.
+    fn may_lease_exactly(&self, ask: &Ask, spans: &[Span]) -> bool {
+        let inside = |part: &Span| spans.iter().any(|span| span.contains(part));
+        let apart = |i: usize| spans[..i].iter().all(|before| !before.overlaps(&spans[i]));
+        let in_window =
+            |span: &Span| self.window.as_ref().is_none_or(|w| w.entry == span.entry && span.range.end <= w.range.end);
+        spans.iter().enumerate().all(|(i, span)| {
+            !span.is_empty()
+                && apart(i)
+                && in_window(span)
+                && self.may_deliver(ask, span.entry)
+                && !self.is_one_stream(span.entry)
+                && self.pieces.overlapping(span).all(|id| self.pieces.spans(id).iter().all(inside))
+        })
     }
 
     fn steal(&mut self, ask: &Ask, lease: LeaseId, at: u64, now: Instant) -> Result<Grant, NotNow> {
-        let Want::Any { max } = ask.want else { return Err(NotNow::Wait) };
-        let victim = self.leases.get(&lease).filter(|l| !l.hedge && l.held.len() == 1).ok_or(NotNow::Wait)?;
-        let held = &victim.held[0];
-        let (entry, tail) = (held.span.entry, held.tail());
+        let victim = self.leases.get(&lease).filter(|l| !l.hedge).ok_or(NotNow::Wait)?;
+        let (lost, spans) = match &ask.want {
+            Want::Any { max } => {
+                let lost = self.tail_from(ask, victim, at).ok_or(NotNow::Wait)?;
+                let Span { entry, range } = lost.clone();
+                let end = range.start.saturating_add(*max).min(range.end).min(OPEN_END);
+                (self.grown_to_pieces(&[lost]), vec![Span::new(entry, range.start..end)])
+            }
+            Want::Exactly(spans) => {
+                let lost = self.tails_behind(ask, victim, spans).ok_or(NotNow::Wait)?;
+                (lost, spans.clone())
+            }
+        };
+        for span in lost {
+            if let Some(victim) = self.leases.get_mut(&lease) {
+                victim.carve(span.entry, &span.range);
+            }
+            self.entries[span.entry.index()].free.insert(span.range);
+            self.touch(span.entry);
+        }
+        self.take(ask, spans, now)
+    }
+
+    /// What a lease can lose at its end, from the first piece at or after `at` on.
+    fn tail_from(&self, ask: &Ask, victim: &LeaseState, at: u64) -> Option<Span> {
+        let Span { entry, range: tail } = victim.tail()?;
         let state = &self.entries[entry.index()];
         if self.is_one_stream(entry) || state.len.is_none() || !self.may_deliver(ask, entry) {
-            return Err(NotNow::Wait);
+            return None;
         }
         let mut at = at.max(tail.start);
         if let Some(piece) = self.pieces.range_at(entry, at)
@@ -233,22 +262,40 @@ impl Ledger {
         }
         let beyond_window = self.window.as_ref().is_some_and(|w| w.entry == entry && at >= w.range.end);
         if at >= tail.end || beyond_window {
-            return Err(NotNow::Wait);
+            return None;
         }
-        if let Some(victim) = self.leases.get_mut(&lease) {
-            victim.carve(entry, &(at..tail.end));
+        let lost = Span::new(entry, at..tail.end);
+        let may = |span: &Span| victim.has_untouched(span) && self.may_deliver(ask, span.entry);
+        if self.grown_to_pieces(std::slice::from_ref(&lost)).iter().all(may) {
+            return Some(lost);
         }
-        self.entries[entry.index()].free.insert(at..tail.end);
-        self.touch(entry);
-        let end = at.saturating_add(max).min(tail.end).min(OPEN_END);
-        self.take(ask, vec![Span::new(entry, at..end)], now)
+        // A piece at its edge has begun in another entry.
+        self.without_crossing(entry, lost.range).map(|range| Span::new(entry, range))
+    }
+
+    /// What a lease has to lose for somebody who wants just these spans: all from there on. A body brings its bytes in order, so
+    /// those behind would have to wait until it has brought, for nothing, the ones that were taken out of its middle.
+    fn tails_behind(&self, ask: &Ask, victim: &LeaseState, spans: &[Span]) -> Option<Vec<Span>> {
+        if !self.may_lease_exactly(ask, spans) {
+            return None;
+        }
+        let mut lost = Vec::new();
+        for span in spans {
+            let entry = &self.entries[span.entry.index()];
+            if !entry.free.contains(&span.range) {
+                let tail = victim.tail_with(span).filter(|_| entry.len.is_some())?;
+                lost.push(Span::new(span.entry, span.range.start..tail.range.end));
+            }
+        }
+        let lost = self.grown_to_pieces(&lost);
+        lost.iter().all(|span| victim.has_untouched(span)).then_some(lost)
     }
 
     /// One piece, so that a hedge that wins holds nothing that others hold too.
     fn hedge(&mut self, ask: &Ask, spans: &[Span], now: Instant) -> Result<Grant, NotNow> {
         let first = spans.first().ok_or(NotNow::Wait)?;
         let id = self.pieces.at(first.entry, first.range.start).ok_or(NotNow::Wait)?;
-        let piece = self.pieces.get(id).spans.to_vec();
+        let piece = self.pieces.spans(id).to_vec();
         let held_by = |hedge: bool, span: &Span| {
             self.leases.values().filter(|l| l.hedge == hedge).any(|l| l.held.iter().any(|h| h.span.overlaps(span)))
         };

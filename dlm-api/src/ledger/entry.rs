@@ -3,12 +3,14 @@
 use std::ops::Range;
 use std::time::SystemTime;
 
+use super::shares::Shares;
 use super::streams::Streams;
+use super::sums::Counted;
 use super::voices::{Verdict, Voice, Voices};
 use crate::digest::Digest;
 use crate::fact::{Identity, Strength};
 use crate::path::EntryPath;
-use crate::runs::{RangeSet, Runs};
+use crate::runs::{Grid, RangeSet};
 use crate::span::{OPEN_END, SourceId};
 
 use super::OPEN;
@@ -32,15 +34,25 @@ pub(super) struct EntryState {
     /// The part of `sealed` that is not in the log of what was written yet.
     pub(super) unlogged: RangeSet,
     /// Who delivered what is sealed.
-    pub(super) by: Runs<SourceId>,
+    pub(super) by: Shares,
+    /// The pieces, for sets that get as many runs as there are pieces.
+    pub(super) grid: Option<Grid>,
     /// Goes up when sealed bytes are taken back, so that a digest over them starts again.
     pub(super) version: u64,
     /// Nothing is leased: the entry is about to start again.
     pub(super) blocked: bool,
+    /// Whether the download isn't complete without it.
+    pub(super) wanted: bool,
+    /// It has its final name, and changes no more.
+    pub(super) finished: bool,
+    /// Only the record of an earlier run tells of it so far.
+    pub(super) recorded_only: bool,
     /// One lease at a time, from the first missing byte to the end.
     pub(super) solo: bool,
     pub(super) streams: Streams,
     pub(super) facts: EntryFacts,
+    /// What of it is in the ledger's sums.
+    pub(super) counted: Counted,
 }
 
 #[derive(Default, Debug)]
@@ -120,12 +132,17 @@ impl EntryState {
             durable: RangeSet::new(),
             dirty: RangeSet::new(),
             unlogged: RangeSet::new(),
-            by: Runs::new(),
+            by: Shares::default(),
+            grid: None,
             version: 0,
             blocked: false,
+            wanted: true,
+            finished: false,
+            recorded_only: false,
             solo: false,
             streams: Streams::default(),
             facts: EntryFacts::default(),
+            counted: Counted::default(),
         }
     }
 
@@ -134,14 +151,23 @@ impl EntryState {
     }
 
     pub(super) fn is_complete(&self) -> bool {
-        self.len.is_some_and(|len| self.sealed.bytes() == len && !self.blocked)
+        !self.wanted || self.len.is_some_and(|len| self.sealed.bytes() == len && !self.blocked)
+    }
+
+    /// The entry is divided into pieces of one length. What is to be recorded is recorded soon, and needs no bitmap.
+    pub(super) fn lay_grid(&mut self, grid: Grid) {
+        self.grid = Some(grid);
+        for set in [&mut self.free, &mut self.sealed, &mut self.verified, &mut self.durable] {
+            set.lay_grid(grid);
+        }
+        self.by.lay_grid(grid);
     }
 
     pub(super) fn seal(&mut self, range: Range<u64>, by: SourceId, verified: bool) {
         self.sealed.insert(range.clone());
         self.dirty.insert(range.clone());
         self.unlogged.insert(range.clone());
-        self.by.set(range.clone(), by);
+        self.by.add(range.clone(), by, self.grid);
         if verified {
             self.verified.insert(range);
         }
@@ -150,13 +176,13 @@ impl EntryState {
     /// Takes back what is sealed of `range`; says how many bytes that were.
     pub(super) fn unseal(&mut self, range: Range<u64>) -> u64 {
         let there: Vec<Range<u64>> = self.sealed.within(range.clone()).map(|(run, ())| run).collect();
-        if there.is_empty() {
+        if there.is_empty() || self.finished {
             return 0;
         }
         for set in [&mut self.sealed, &mut self.verified, &mut self.durable, &mut self.dirty, &mut self.unlogged] {
             set.remove(range.clone());
         }
-        self.by.remove(range);
+        self.by.remove(&range);
         self.version += 1;
         there.into_iter().map(|run| (run.end - run.start, self.quarantine.insert(run)).0).sum()
     }
@@ -164,7 +190,9 @@ impl EntryState {
     /// Everything is free again.
     pub(super) fn restart(&mut self) {
         let facts = std::mem::take(&mut self.facts);
-        let fresh = Self::new(self.path.take());
-        *self = Self { version: self.version + 1, solo: self.solo, blocked: self.blocked, facts, ..fresh };
+        let (fresh, grid) = (Self::new(self.path.take()), self.grid);
+        let Self { solo, blocked, wanted, recorded_only, counted, .. } = *self;
+        *self = Self { version: self.version + 1, solo, blocked, wanted, recorded_only, facts, counted, ..fresh };
+        grid.into_iter().for_each(|grid| self.lay_grid(grid));
     }
 }

@@ -12,15 +12,19 @@ use crate::span::{EntryId, SourceId, Span};
 impl Ledger {
     /// What a recheck came to.
     pub fn rechecked(&mut self, id: PieceId, good: bool) {
+        self.rechecking = self.rechecking.saturating_sub(1);
         if !self.pieces.is_current(id) {
             return;
         }
-        for span in self.pieces.get(id).spans.clone() {
+        for span in self.pieces.spans(id).to_vec() {
             let entry = &mut self.entries[span.entry.index()];
             if good && entry.sealed.contains(&span.range) {
                 entry.verified.insert(span.range.clone());
+                self.touch(span.entry);
             } else if !good {
-                entry.unseal(span.range.clone());
+                // Somebody has changed it since it was finished.
+                self.entries[span.entry.index()].finished = false;
+                self.unseal(span.clone());
             }
         }
     }
@@ -31,9 +35,8 @@ impl Ledger {
         self.withdraw_facts(Voice::Source(source));
         for i in 0..self.entries.len() {
             let entry = &self.entries[i];
-            let own = entry.by.iter().filter(|(_, by)| *by == source);
-            let unproven: Vec<Range<u64>> =
-                own.flat_map(|(run, _)| entry.verified.gaps(run).collect::<Vec<_>>()).collect();
+            let own = entry.by.iter().filter(|(by, _)| *by == source).flat_map(|(_, set)| set.ranges());
+            let unproven: Vec<Range<u64>> = own.flat_map(|run| entry.verified.gaps(run)).collect();
             unproven.into_iter().for_each(|run| {
                 self.take_back(EntryId::new(i as u32), run);
             });
@@ -42,21 +45,17 @@ impl Ledger {
 
     /// Of an entry whose digest is wrong, everything that this source did not deliver goes into quarantine. Says how many bytes.
     pub fn keep_only(&mut self, entry: EntryId, source: SourceId) -> u64 {
-        let others = self.entries[entry.index()].by.iter().filter(|(_, by)| *by != source);
-        let others: Vec<Range<u64>> = others.map(|(run, _)| run).collect();
+        let others = self.entries[entry.index()].by.iter().filter(|(by, _)| *by != source);
+        let others: Vec<Range<u64>> = others.flat_map(|(_, set)| set.ranges()).collect();
         others.into_iter().map(|run| self.take_back(entry, run)).sum()
-    }
-
-    /// Whether anything is in quarantine.
-    pub fn has_quarantine(&self) -> bool {
-        self.entries.iter().any(|e| !e.quarantine.is_empty())
     }
 
     /// No record claims what is in quarantine any more: it is free.
     pub fn end_quarantine(&mut self) {
-        for i in 0..self.entries.len() {
-            let ranges: Vec<_> = std::mem::take(&mut self.entries[i].quarantine).ranges().collect();
-            ranges.into_iter().for_each(|range| self.give_back(EntryId::new(i as u32), range));
+        for id in self.sums.quarantine.clone() {
+            let ranges: Vec<_> = std::mem::take(&mut self.entries[id.index()].quarantine).ranges().collect();
+            ranges.into_iter().for_each(|range| self.give_back(id, range));
+            self.touch(id);
         }
     }
 
@@ -65,6 +64,7 @@ impl Ledger {
         let len = OPEN;
         self.entries[entry.index()].blocked = true;
         self.leases.values_mut().for_each(|lease| lease.carve(entry, &len));
+        self.touch(entry);
     }
 
     /// The sink has forgotten the entry: everything is free, but for what is still being written.
@@ -92,7 +92,8 @@ impl Ledger {
             state.free.remove(range.clone());
             state.sealed.insert(range.clone());
             state.durable.insert(range.clone());
-            state.by.set(range.clone(), by);
+            state.by.remove(&range);
+            state.by.add(range.clone(), by, state.grid);
             verified.within(range).for_each(|(run, ())| state.verified.insert(run));
         }
         self.touch(entry);
@@ -105,12 +106,13 @@ impl Ledger {
     /// Pieces that are sealed without having been checked: whole ones are to be checked, the others are taken back.
     fn settle_pieces(&mut self, span: &Span) {
         for id in self.pieces_within(span) {
-            let spans = self.pieces.get(id).spans.clone();
+            let spans = self.pieces.spans(id);
             let all = |set: fn(&EntryState) -> &RangeSet| {
                 spans.iter().all(|s| set(&self.entries[s.entry.index()]).contains(&s.range))
             };
             if !all(|entry| &entry.sealed) {
-                self.take_back(spans[0].entry, spans[0].range.clone());
+                let Span { entry, range } = spans[0].clone();
+                self.take_back(entry, range);
             } else if !all(|entry| &entry.verified) {
                 self.recheck.push(id);
             }
@@ -119,8 +121,7 @@ impl Ledger {
 
     /// Everything sealed that no record has: what the next checkpoint has to sync.
     pub fn dirty(&self) -> Vec<(EntryId, RangeSet)> {
-        let dirty = |(i, e): (usize, &EntryState)| (EntryId::new(i as u32), e.dirty.clone());
-        self.entries.iter().enumerate().filter(|(_, e)| !e.dirty.is_empty()).map(dirty).collect()
+        self.sums.dirty.iter().map(|id| (*id, self.entries[id.index()].dirty.clone())).collect()
     }
 
     /// These bytes are on stable storage and recorded. Bytes that were taken back since are left out.
@@ -132,6 +133,7 @@ impl Ledger {
             state.dirty.remove(run.clone());
             state.durable.insert(run);
         }
+        self.touch(entry);
     }
 
     /// A sync failed: what no record has may be gone, and is fetched again.
@@ -145,16 +147,29 @@ impl Ledger {
     /// What was sealed since the last call.
     pub fn take_unlogged(&mut self) -> Vec<Span> {
         let mut spans = Vec::new();
-        for (i, entry) in self.entries.iter_mut().enumerate() {
-            let ranges = std::mem::take(&mut entry.unlogged);
-            spans.extend(ranges.ranges().map(|range| Span::new(EntryId::new(i as u32), range)));
+        for id in self.sums.unlogged.clone() {
+            let ranges = std::mem::take(&mut self.entries[id.index()].unlogged);
+            spans.extend(ranges.ranges().map(|range| Span::new(id, range)));
+            self.touch(id);
         }
         spans
     }
 
     /// The log of what was written is empty: what no record has belongs in it again.
     pub fn log_again(&mut self) {
-        self.entries.iter_mut().for_each(|entry| entry.unlogged = entry.dirty.clone());
+        let changed: Vec<EntryId> = self.sums.dirty.union(&self.sums.unlogged).copied().collect();
+        for id in changed {
+            let entry = &mut self.entries[id.index()];
+            entry.unlogged = entry.dirty.clone();
+            self.touch(id);
+        }
+    }
+
+    /// Takes back what is sealed of `span`. Says how many bytes that were.
+    pub(super) fn unseal(&mut self, span: Span) -> u64 {
+        let unsealed = self.entries[span.entry.index()].unseal(span.range);
+        self.touch(span.entry);
+        unsealed
     }
 
     /// Takes back what is sealed of `range`, and with it the rest of the pieces there: a part of a piece can't be fetched
@@ -162,9 +177,10 @@ impl Ledger {
     pub fn take_back(&mut self, entry: EntryId, range: Range<u64>) -> u64 {
         let span = Span::new(entry, range);
         let inside = |s: &Span| s.entry == entry && span.range.start <= s.range.start && s.range.end <= span.range.end;
-        let rest: Vec<Span> = (self.pieces.overlapping(&span).map(|id| &self.pieces.get(id).spans))
-            .flat_map(|spans| spans.iter().filter(|s| !inside(s)).cloned())
-            .collect();
-        [span].into_iter().chain(rest).map(|s| self.entries[s.entry.index()].unseal(s.range)).sum()
+        let mut rest = Vec::new();
+        for id in self.pieces.overlapping(&span) {
+            rest.extend(self.pieces.spans(id).iter().filter(|s| !inside(s)).cloned());
+        }
+        [span].into_iter().chain(rest).map(|s| self.unseal(s)).sum()
     }
 }

@@ -1,5 +1,6 @@
 //! Facts: who is believed, and what follows from it.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use super::voices::{Verdict, Voice, WEIGHT_PLAIN, WEIGHT_PROVEN, WEIGHT_USER};
@@ -36,7 +37,12 @@ impl Ledger {
                 len.map_or(Ok(()), |len| self.learn_len(who, id, len))
             }
             Fact::Len(id, len) => self.learn_len(who, id, len),
-            Fact::Pieces(pieces) => pieces.into_iter().try_for_each(|piece| self.learn_piece(who, piece)),
+            Fact::Pieces(pieces) => {
+                let learned = pieces.iter().try_for_each(|piece| self.learn_piece(who, piece));
+                let entries: BTreeSet<EntryId> = pieces.iter().flat_map(|p| &p.spans).map(|s| s.entry).collect();
+                entries.into_iter().for_each(|id| self.lay_grid(id));
+                learned
+            }
             Fact::Digest(id, digest) => {
                 self.known(id)?;
                 let verdict = self.entries[id.index()].facts.say_digest(who, digest, weight(&self.sources));
@@ -64,7 +70,7 @@ impl Ledger {
                 Ok(())
             }
             Fact::LayoutComplete => {
-                self.layout_complete = true;
+                self.complete_layout();
                 Ok(())
             }
         }
@@ -79,6 +85,7 @@ impl Ledger {
 
     fn learn_entry(&mut self, who: Voice, path: EntryPath) -> Result<EntryId> {
         if let Some(id) = self.by_path.get(&path) {
+            self.entries[id.index()].recorded_only &= who == Voice::Record;
             return Ok(*id);
         }
         if self.layout_complete {
@@ -97,9 +104,10 @@ impl Ledger {
             return Err(Error::new(ErrorKind::TooLarge, "too many files in one download").with("limit", MAX_ENTRIES));
         }
         let id = EntryId::new(self.entries.len() as u32);
-        self.entries.push(EntryState::new(Some(path.clone())));
+        let recorded_only = who == Voice::Record;
+        self.entries.push(EntryState { recorded_only, ..EntryState::new(Some(path.clone())) });
         self.by_path.insert(path, id);
-        self.with_free.insert(id);
+        self.touch(id);
         Ok(id)
     }
 
@@ -107,7 +115,7 @@ impl Ledger {
     pub fn add_unnamed(&mut self) -> EntryId {
         let id = EntryId::new(self.entries.len() as u32);
         self.entries.push(EntryState::new(None));
-        self.with_free.insert(id);
+        self.touch(id);
         id
     }
 
@@ -151,7 +159,7 @@ impl Ledger {
         let before = state.len.replace(len);
         self.lay_out(id, len);
         for span in self.pieces.cut(id, len) {
-            self.entries[span.entry.index()].verified.remove(span.range);
+            self.unverify(span);
         }
         let state = &mut self.entries[id.index()];
         state.free.remove(len..OPEN_END);
@@ -186,17 +194,24 @@ impl Ledger {
         }
         // The last piece may have been laid out for another length.
         for span in self.pieces.withdraw(Voice::User) {
-            self.entries[span.entry.index()].verified.remove(span.range);
+            self.unverify(span);
         }
         let mut at = 0;
         for (piece_len, digest) in self.template.clone() {
             let end = len.min(at + piece_len);
             if at < end {
                 // The user's word is never refused.
-                let _ = self.learn_piece(Voice::User, Piece::new(Span::new(id, at..end), digest));
+                let _ = self.learn_piece(Voice::User, &Piece::new(Span::new(id, at..end), digest));
             }
             at = end;
         }
+        self.lay_grid(id);
+    }
+
+    /// What was checked counts as unchecked.
+    fn unverify(&mut self, span: Span) {
+        self.entries[span.entry.index()].verified.remove(span.range);
+        self.touch(span.entry);
     }
 
     fn judge(&mut self, verdict: Verdict, what: &'static str) -> Result<()> {
@@ -214,7 +229,7 @@ impl Ledger {
         }
     }
 
-    fn learn_piece(&mut self, who: Voice, piece: Piece) -> Result<()> {
+    fn learn_piece(&mut self, who: Voice, piece: &Piece) -> Result<()> {
         for span in &piece.spans {
             self.known(span.entry)?;
             let end = self.entries[span.entry.index()].end();
@@ -242,17 +257,24 @@ impl Ledger {
                 "a piece that does not go on from the end of one file to the start of another",
             ));
         }
-        let spans = piece.spans.clone();
         if who == Voice::User {
-            for span in self.pieces.make_way(&spans) {
-                self.entries[span.entry.index()].verified.remove(span.range);
+            for span in self.pieces.make_way(&piece.spans) {
+                self.unverify(span);
             }
         }
-        if !self.pieces.add(piece, who)? {
-            return Ok(());
+        if self.pieces.add(piece, who)? {
+            self.make_room_for(&piece.spans);
         }
-        self.make_room_for(&spans);
         Ok(())
+    }
+
+    /// Once an entry has many pieces of one length, its sets keep a bit for each.
+    fn lay_grid(&mut self, id: EntryId) {
+        let Some(state) = self.entries.get_mut(id.index()) else { return };
+        let known = state.grid.map_or(0, |grid| grid.cells);
+        if let Some(grid) = self.pieces.grid(id).filter(|grid| grid.cells > known) {
+            state.lay_grid(grid);
+        }
     }
 
     /// Bytes that came before their piece was known: a lease that has part of the piece loses it, and what is sealed is
@@ -285,7 +307,7 @@ impl Ledger {
             self.recheck.extend(self.pieces.at(spans[0].entry, spans[0].range.start));
         } else if have > 0 {
             for span in spans {
-                self.entries[span.entry.index()].unseal(span.range.clone());
+                self.unseal(span.clone());
             }
             // A lease in the middle of it would never have it whole.
             for lease in self.leases.values_mut() {
@@ -301,7 +323,7 @@ impl Ledger {
     /// unchecked.
     pub fn withdraw_facts(&mut self, who: Voice) {
         for span in self.pieces.withdraw(who) {
-            self.entries[span.entry.index()].verified.remove(span.range);
+            self.unverify(span);
         }
         for i in 0..self.entries.len() {
             self.entries[i].facts.withdraw(who);

@@ -25,7 +25,7 @@ impl Held {
     /// The bytes at the end that have not been handed over.
     pub(super) fn tail(&self) -> Range<u64> {
         let range = &self.span.range;
-        let from = self.admitted.ranges().next_back().map_or(range.start, |last| last.end);
+        let from = self.admitted.last().map_or(range.start, |last| last.end);
         from..range.end
     }
 
@@ -48,6 +48,8 @@ pub(super) struct LeaseState {
     pub(super) source: SourceId,
     pub(super) hedge: bool,
     pub(super) held: Vec<Held>,
+    /// Bytes that were handed over before the lease lost them. The source may still have them in a buffer.
+    pub(super) lost: Vec<Span>,
     pub(super) meter: Meter,
     pub(super) since: Instant,
 }
@@ -55,7 +57,7 @@ pub(super) struct LeaseState {
 impl LeaseState {
     pub(super) fn new(source: SourceId, hedge: bool, spans: &[Span], now: Instant) -> Self {
         let held = spans.iter().cloned().map(Held::new).collect();
-        Self { source, hedge, held, meter: Meter::new(now), since: now }
+        Self { source, hedge, held, lost: Vec::new(), meter: Meter::new(now), since: now }
     }
 
     pub(super) fn held_at(&mut self, entry: EntryId, at: u64) -> Option<&mut Held> {
@@ -64,8 +66,27 @@ impl LeaseState {
 
     /// Whether all of `span` is in one of its spans.
     pub(super) fn holds(&self, span: &Span) -> bool {
-        let around = |h: &Held| h.span.range.start <= span.range.start && span.range.end <= h.span.range.end;
-        self.held.iter().any(|h| h.span.entry == span.entry && around(h))
+        self.held.iter().any(|h| h.span.contains(span))
+    }
+
+    /// The longest of the ends of its spans that have not been handed over: what can be stolen at once.
+    pub(super) fn tail(&self) -> Option<Span> {
+        self.tails().max_by_key(Span::len)
+    }
+
+    /// The end of one of its spans, not handed over, that has all of `span` in it.
+    pub(super) fn tail_with(&self, span: &Span) -> Option<Span> {
+        self.tails().find(|tail| tail.contains(span))
+    }
+
+    fn tails(&self) -> impl Iterator<Item = Span> {
+        self.held.iter().map(|held| Span::new(held.span.entry, held.tail()))
+    }
+
+    /// Whether all of `span` is its, and nothing of it was handed over, or of what follows.
+    pub(super) fn has_untouched(&self, span: &Span) -> bool {
+        let of_entry = self.tails().filter(|tail| tail.entry == span.entry);
+        of_entry.map(|tail| tail.range).collect::<RangeSet>().contains(&span.range)
     }
 
     /// Whether it holds these spans and nothing else.
@@ -89,6 +110,7 @@ impl LeaseState {
                 rest.push(held);
                 continue;
             }
+            self.lost.extend(held.admitted.within(range.clone()).map(|(run, ())| Span::new(entry, run)));
             held.admitted.remove(range.clone());
             held.landed.remove(range.clone());
             for part in [start..range.start, range.end..end] {

@@ -61,7 +61,8 @@ impl Ledger {
     /// delivered them.
     pub fn first_after_gap(&self, entry: EntryId, most: u64) -> Option<(Range<u64>, SourceId)> {
         let state = &self.entries[entry.index()];
-        let (run, by) = state.by.next_from(0).filter(|(run, _)| run.start > 0)?;
+        let (first, ()) = state.sealed.next_from(0).filter(|(run, ())| run.start > 0)?;
+        let (by, run) = state.by.at(first.start)?;
         let range = run.start..run.end.min(run.start + most);
         (!state.verified.overlaps(&range)).then_some((range, by))
     }

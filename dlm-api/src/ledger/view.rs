@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::Ledger;
+use super::lease::LeaseState;
 use crate::span::{EntryId, LeaseId, SourceId, Span};
 
 /// What a scheduler sees of the ledger.
@@ -23,7 +24,7 @@ pub struct LeaseView {
     pub source: SourceId,
     /// Whether it is a hedge, which holds nothing exclusively.
     pub hedge: bool,
-    /// What it has not delivered yet, at its end. Only these bytes can be stolen.
+    /// What it has not delivered yet, at its end; of several spans, of the one where this is most. Only these bytes can be stolen.
     pub tail: Span,
     /// All its bytes, delivered or not.
     pub bytes: u64,
@@ -47,7 +48,7 @@ impl View<'_> {
 
     /// The entries that have free bytes, from `entry` on, in their order.
     pub fn entries_with_free(&self, from: EntryId) -> impl Iterator<Item = EntryId> + '_ {
-        self.ledger.with_free.range(from..).copied()
+        self.ledger.sums.free.range(from..).copied()
     }
 
     /// Whether every byte of the span is free.
@@ -62,9 +63,9 @@ impl View<'_> {
     }
 
     /// The spans of the piece that has the byte `at`, and `None` where there are no pieces.
-    pub fn piece_at(&self, entry: EntryId, at: u64) -> Option<&[Span]> {
+    pub fn piece_at(&self, entry: EntryId, at: u64) -> Option<Vec<Span>> {
         let id = self.ledger.pieces.at(entry, at)?;
-        Some(&self.ledger.pieces.get(id).spans)
+        Some(self.ledger.pieces.spans(id).to_vec())
     }
 
     /// The part of the piece at `at` that lies in this entry.
@@ -89,18 +90,25 @@ impl View<'_> {
 
     /// All leases.
     pub fn leases(&self) -> impl Iterator<Item = LeaseView> + '_ {
-        self.ledger.leases.iter().filter_map(|(id, lease)| {
-            let held = lease.held.last()?;
-            Some(LeaseView {
-                id: *id,
-                source: lease.source,
-                hedge: lease.hedge,
-                tail: Span::new(held.span.entry, held.tail()),
-                bytes: lease.held.iter().map(|h| h.span.len()).sum(),
-                rate: lease.meter.rate(self.now),
-                since: lease.since,
-            })
-        })
+        self.ledger.leases.iter().filter_map(|(id, lease)| Some(self.lease(*id, lease, lease.tail()?)))
+    }
+
+    /// The lease that has all of `span` in a part of it that has not been delivered; this part is its `tail` here.
+    pub fn holder(&self, span: &Span) -> Option<LeaseView> {
+        let held = self.ledger.leases.iter().filter(|(_, lease)| !lease.hedge);
+        held.filter_map(|(id, lease)| Some(self.lease(*id, lease, lease.tail_with(span)?))).next()
+    }
+
+    fn lease(&self, id: LeaseId, lease: &LeaseState, tail: Span) -> LeaseView {
+        LeaseView {
+            id,
+            source: lease.source,
+            hedge: lease.hedge,
+            tail,
+            bytes: lease.held.iter().map(|h| h.span.len()).sum(),
+            rate: lease.meter.rate(self.now),
+            since: lease.since,
+        }
     }
 
     /// The bytes of a sequential sink's entry that may be leased now. Nothing else is granted, except to

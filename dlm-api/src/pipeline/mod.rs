@@ -19,14 +19,15 @@ use tokio::task::AbortHandle;
 use tokio::time;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, Progress};
-use crate::ledger::{Landed, Ledger};
+use crate::event::{Event, Peers, Progress};
+use crate::fact::Fact;
+use crate::ledger::{Landed, Ledger, Voice};
 use crate::limit::Limiter;
 use crate::origin::Origins;
 use crate::path::EntryPath;
 use crate::protocol::Registry;
 use crate::scheduler::{Balanced, Scheduler};
-use crate::sink::{Prepared, Sink, SinkInfo};
+use crate::sink::{Prepared, Sink, SinkInfo, Stamp};
 use crate::span::{EntryId, LeaseId, Span};
 use crate::sync::lock;
 
@@ -64,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) whole: WholeHashes,
     pub(crate) prepared: AsyncMutex<HashMap<EntryId, Ready>>,
     pub(crate) containers: Containers,
+    /// Of the source that has others to share with.
+    pub(crate) peers: Mutex<Option<Peers>>,
     sequencer: Option<Arc<AsyncMutex<Sequencer>>>,
 }
 
@@ -89,7 +92,12 @@ pub(crate) struct Setup {
     pub(crate) forget_record: Option<ForgetRecord>,
     /// The protocols whose containers are followed, and not kept.
     pub(crate) containers: Option<Registry>,
+    /// Which files of many are wanted.
+    pub(crate) select: Option<Select>,
 }
+
+/// Whether a file is wanted.
+pub(crate) type Select = Box<dyn Fn(&EntryPath) -> bool + Send + Sync>;
 
 impl Default for Setup {
     fn default() -> Self {
@@ -104,6 +112,7 @@ impl Default for Setup {
             keep_modified: true,
             forget_record: None,
             containers: None,
+            select: None,
         }
     }
 }
@@ -119,6 +128,9 @@ pub(crate) struct Counters {
     pub(crate) transferred: AtomicU64,
     pub(crate) wasted: AtomicU64,
     pub(crate) connections: AtomicU32,
+    pub(crate) uploaded: AtomicU64,
+    /// Sources that go on when everything is here.
+    pub(crate) sharing: AtomicU32,
 }
 
 /// An entry for which the sink is ready.
@@ -148,6 +160,7 @@ impl Shared {
             whole: WholeHashes::default(),
             prepared: AsyncMutex::default(),
             containers: Containers::default(),
+            peers: Mutex::default(),
             sequencer: (!info.random_access).then(|| Arc::new(AsyncMutex::new(Sequencer::new()))),
         };
         shared.forget_layout();
@@ -167,6 +180,25 @@ impl Shared {
             // From the start: others may ask for work before the first byte has come.
             self.ledger(|ledger| ledger.set_window(Sequencer::new().window(EntryId::FIRST, &self.info, ledger)));
         }
+    }
+
+    /// Tells the ledger a fact.
+    pub(crate) fn learn(&self, who: Voice, fact: Fact) -> Result<()> {
+        let path = match (&fact, &self.setup.select) {
+            (Fact::Entry { path, .. }, Some(_)) => Some(path.clone()),
+            _ => None,
+        };
+        self.ledger(|ledger| {
+            let before = ledger.entry_count();
+            ledger.learn(who, fact)?;
+            if let (Some(path), Some(select)) = (path, &self.setup.select)
+                && ledger.entry_count() > before
+                && !select(&path)
+            {
+                ledger.set_wanted(EntryId::new(before as u32), false);
+            }
+            Ok(())
+        })
     }
 
     /// Wakes everyone who waits for the ledger to change.
@@ -209,13 +241,18 @@ impl Shared {
 
     /// Makes the sink ready for an entry, under the name that is best known now.
     pub(crate) async fn prepare(&self, id: EntryId) -> Result<Ready> {
-        self.prepare_locked(&mut *self.prepared.lock().await, id).await
+        self.prepare_locked(&mut *self.prepared.lock().await, id, None).await
+    }
+
+    /// The same for an entry for which an earlier run had this file.
+    pub(crate) async fn prepare_known(&self, id: EntryId, known: Option<Stamp>) -> Result<Ready> {
+        self.prepare_locked(&mut *self.prepared.lock().await, id, known).await
     }
 
     /// The same, right before the first bytes come: what somebody else left there goes.
     pub(crate) async fn prepare_to_write(&self, id: EntryId) -> Result<Ready> {
         let mut all = self.prepared.lock().await;
-        let ready = self.prepare_locked(&mut all, id).await?;
+        let ready = self.prepare_locked(&mut all, id, None).await?;
         if ready.is_stale {
             self.sink.reset(id).await?;
             if let Some(ready) = all.get_mut(&id) {
@@ -225,12 +262,18 @@ impl Shared {
         Ok(ready)
     }
 
-    async fn prepare_locked(&self, all: &mut HashMap<EntryId, Ready>, id: EntryId) -> Result<Ready> {
+    async fn prepare_locked(
+        &self,
+        all: &mut HashMap<EntryId, Ready>,
+        id: EntryId,
+        known: Option<Stamp>,
+    ) -> Result<Ready> {
         let (entry, named) = self.ledger(|ledger| {
             let named = self.name_in(ledger, id);
             (ledger.entry(id), named)
         });
         let mut entry = entry.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "an entry without a path"))?;
+        entry.known = known;
         if !self.setup.keep_modified {
             entry.modified = None;
         }
@@ -396,7 +439,7 @@ impl Shared {
         }
     }
 
-    pub(crate) fn progress(&self, rate: u64, since: Instant) -> Progress {
+    pub(crate) fn progress(&self, rate: u64, upload_rate: u64, since: Instant) -> Progress {
         let totals = self.ledger(|ledger| ledger.totals());
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Progress {
@@ -406,7 +449,10 @@ impl Shared {
             durable: totals.durable,
             transferred: load(&self.counters.transferred),
             wasted: load(&self.counters.wasted),
+            uploaded: load(&self.counters.uploaded),
             rate,
+            upload_rate,
+            peers: *lock(&self.peers),
             connections: self.counters.connections.load(Ordering::Relaxed),
             elapsed: now().saturating_duration_since(since),
         }

@@ -107,8 +107,7 @@ impl Sequencer {
     /// What may be leased now: as far ahead of the cursor as the sink allows, and never less than the piece there.
     pub(crate) fn window(&self, entry: EntryId, info: &SinkInfo, ledger: &Ledger) -> Option<Span> {
         let end = self.cursor.saturating_add(info.window.unwrap_or(WINDOW));
-        let piece = ledger.piece_at(entry, self.cursor).map(|id| ledger.piece(id));
-        let piece_end = piece.and_then(|p| p.spans.iter().find(|s| s.entry == entry)).map_or(0, |s| s.range.end);
+        let piece_end = ledger.piece_range_at(entry, self.cursor).map_or(0, |range| range.end);
         Some(Span::new(entry, self.cursor..end.max(piece_end)))
     }
 

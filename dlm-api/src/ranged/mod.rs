@@ -118,7 +118,7 @@ impl<R: RangeSource> Source for Ranged<R> {
         let config = transfer.ranged_config(&self.config);
         let lane = Arc::new(Lane::new(entry_of(&transfer), transfer.clone()));
         let mut crew = Crew { source: self.source.clone(), config, lane, workers: FuturesUnordered::new() };
-        let first = transfer.permit(&self.source.origin()).await;
+        let first = crew.lane.first_permit(&self.source.origin()).await;
         crew.hire(first);
         let mut ramp = Ramp::new(crew.config.connections);
         let mut tick = time::interval(TICK);
@@ -139,9 +139,11 @@ impl<R: RangeSource> Source for Ranged<R> {
                     ramp.limit(if lane.is_single() { 1 } else { crew.config.connections.min(lane.limit()) });
                     let target = ramp.tick(now(), lane.bytes(), crew.workers.len(), transfer.left());
                     lane.set_target(target);
-                    lane.replace_laggards(now());
+                    if lane.replace_laggards(now()) {
+                        ramp.reconsider(now());
+                    }
                     while crew.workers.len() < target {
-                        let Some(permit) = transfer.try_permit(&self.source.origin()) else {
+                        let Some(permit) = lane.take_permit(&self.source.origin()) else {
                             ramp.limit(crew.workers.len());
                             break;
                         };

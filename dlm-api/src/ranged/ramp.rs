@@ -23,11 +23,12 @@ pub(super) struct Ramp {
     before: Option<(usize, f64)>,
     watched: Option<(Instant, u64)>,
     resting_since: Option<Instant>,
+    reconsidered: Option<Instant>,
 }
 
 impl Ramp {
     pub(super) fn new(max: usize) -> Self {
-        Self { max: max.max(1), target: 1, before: None, watched: None, resting_since: None }
+        Self { max: max.max(1), target: 1, before: None, watched: None, resting_since: None, reconsidered: None }
     }
 
     /// There are no more than `max` to be had.
@@ -38,6 +39,18 @@ impl Ramp {
             self.before = None;
             self.watched = None;
         }
+    }
+
+    /// One of the connections was no good: what was seen with it says nothing of what more of them bring. But a server may
+    /// make each of those slow that are too many for it, so that this is not tried all the time either.
+    pub(super) fn reconsider(&mut self, now: Instant) {
+        if self.reconsidered.is_some_and(|last| now.saturating_duration_since(last) < TRY_AGAIN) {
+            return;
+        }
+        self.reconsidered = Some(now);
+        self.before = None;
+        self.watched = None;
+        self.resting_since = None;
     }
 
     /// How many connections there should be, when `bytes` have come over `open` of them until `now` and `left` are missing.

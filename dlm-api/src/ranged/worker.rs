@@ -15,11 +15,12 @@ use super::source::{Opened, RangeRequest, RangeSource};
 use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::fact::Fact;
 use crate::lease::{Flow, Lease};
+use crate::ledger::NotNow;
 use crate::origin::Permit;
 use crate::pipeline::now;
 use crate::scheduler::Want;
 use crate::span::{OPEN_END, Span};
-use crate::transfer::Transfer;
+use crate::transfer::{LOOK_AGAIN, Transfer};
 
 /// A request asks for what the connection brings in about this time, so that another one can take what was not asked for.
 const REQUEST_SECONDS: u64 = 2;
@@ -54,7 +55,6 @@ pub(super) struct Worker<R> {
     seat: Seat,
     transfer: Transfer,
     config: RangedConfig,
-    permit: Permit,
     /// Failures in a row, without a byte in between.
     failures: u32,
     stalls: u32,
@@ -82,14 +82,13 @@ enum Served {
 
 impl<R: RangeSource> Worker<R> {
     pub(super) fn new(source: Arc<R>, lane: Arc<Lane>, config: RangedConfig, permit: Permit) -> Self {
-        let (seat, transfer) = (lane.add_slot(), lane.transfer().clone());
+        let (seat, transfer) = (lane.add_slot(Some(permit)), lane.transfer().clone());
         Self {
             source,
             lane,
             seat,
             transfer,
             config,
-            permit,
             failures: 0,
             stalls: 0,
             corrupt: 0,
@@ -102,12 +101,35 @@ impl<R: RangeSource> Worker<R> {
 
     pub(super) async fn run(mut self) -> Result<()> {
         while !self.seat.retire() {
-            let Some(lease) = self.transfer.next(self.want(), self.rate).await else { return Ok(()) };
+            let Some(lease) = self.next().await else { return Ok(()) };
             if self.serve(lease).await? == Served::Quit {
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// Waits for work; `None` when nothing more is wanted. Meanwhile others may have a connection in its place.
+    async fn next(&mut self) -> Option<Lease> {
+        let mut changes = self.transfer.changes();
+        let origin = self.source.origin();
+        while !self.lane.is_done() {
+            if self.seat.take_permit(&origin) {
+                match self.transfer.claim(self.want(), self.rate) {
+                    Ok(lease) => return Some(lease),
+                    Err(NotNow::Done) => {
+                        // Those without a permit can't ask.
+                        self.lane.finish();
+                        return None;
+                    }
+                    Err(NotNow::Wait) => self.seat.give_permit_back(),
+                }
+            }
+            self.seat.slot.idle();
+            // Both ways there may be work, or a permit.
+            let _ = time::timeout(LOOK_AGAIN, changes.next()).await;
+        }
+        None
     }
 
     fn want(&self) -> Want {
@@ -130,8 +152,7 @@ impl<R: RangeSource> Worker<R> {
             };
             let before = self.useful;
             let result = self.fetch(&mut lease, &span).await;
-            self.seat.slot.rest();
-            self.rate = self.seat.slot.total_rate(now()).filter(|rate| *rate > 0).or(self.rate);
+            self.rate = self.seat.slot.rest(now()).filter(|rate| *rate > 0).or(self.rate);
             let mut error = match result {
                 // An empty file is served without a byte.
                 Ok(Served::Body) if self.useful > before || lease.as_ref().is_none_or(|l| l.remaining().is_empty()) => {
@@ -151,6 +172,11 @@ impl<R: RangeSource> Worker<R> {
             {
                 error = worse;
             }
+            if error.kind() == ErrorKind::Timeout && self.seat.slot.is_to_be_replaced() && self.seat.retire() {
+                // Of more connections than there should be, this is the one to go.
+                self.transfer.retrying(&error, Duration::ZERO);
+                return Ok(Served::Quit);
+            }
             if self.is_about_ranges(&error) {
                 self.transfer.retrying(&error, Duration::ZERO);
                 if self.lane.has_others(now()) {
@@ -161,6 +187,7 @@ impl<R: RangeSource> Worker<R> {
             let pause = self.pause(error)?;
             if pause > PAUSE_WITH_LEASE {
                 lease = None;
+                self.seat.give_permit_back();
             }
             time::sleep(pause).await;
         }
@@ -191,7 +218,7 @@ impl<R: RangeSource> Worker<R> {
                 return Ok(Duration::ZERO);
             }
             ErrorKind::Throttled => {
-                self.permit.complained();
+                self.seat.permit().inspect(|permit| permit.complained());
                 if self.lane.has_others(now()) {
                     // It just doesn't want so many connections.
                     return Err(error);
@@ -237,10 +264,10 @@ impl<R: RangeSource> Worker<R> {
         self.asked = (!request.is_whole()).then(|| end.or(len).unwrap_or(u64::MAX) - start);
         let mut opened = self.source.open(&request).await?;
         self.lane.learn(&opened)?;
-        self.permit.went_well();
+        self.seat.permit().inspect(|permit| permit.went_well());
         let _connected = self.transfer.connected();
         self.transfer.shared.ledger(|ledger| ledger.count_stream(entry, &opened.identities));
-        self.seat.slot.restart();
+        self.seat.slot.restart(now());
         if opened.start > start {
             return Err(Error::new(ErrorKind::Protocol, "the answer starts after what was asked for")
                 .with("asked", start)
@@ -383,16 +410,22 @@ impl<R: RangeSource> Worker<R> {
 
     /// The next bytes of a body. Writes what waits when they are slow to come, and gives up when they don't come at all.
     async fn next_chunk(&mut self, opened: &mut Opened, lease: Option<&mut Lease>) -> Result<Option<Bytes>> {
+        // Before the next bytes are taken: such as have come would have to be asked for again.
+        if self.seat.slot.is_to_be_replaced() {
+            return Err(slow());
+        }
         let next = match futures::poll!(opened.body.next()) {
             Poll::Ready(next) => next,
-            Poll::Pending => self.wait(&mut opened.body, opened.rtt, lease).await?,
+            Poll::Pending => {
+                self.seat.slot.set_waiting(true);
+                let next = self.wait(&mut opened.body, opened.rtt, lease).await;
+                self.seat.slot.set_waiting(false);
+                next?
+            }
         };
         let chunk = next.transpose()?;
         if let Some(chunk) = &chunk {
             self.lane.received(&self.seat.slot, chunk.len() as u64, now());
-            if self.seat.slot.is_to_be_replaced() {
-                return Err(slow());
-            }
         }
         Ok(chunk)
     }

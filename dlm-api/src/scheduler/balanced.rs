@@ -18,6 +18,10 @@ const MIN_STEAL_TIME: Duration = Duration::from_secs(1);
 const SILENT: Duration = Duration::from_secs(2);
 const MAX_SILENCES: u32 = 5;
 
+/// As long as something else is free, a wanted piece is left to a lease that comes to it sooner than this: each steal out of
+/// its middle costs it a connection.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// How many bytes may be staged in memory for hedges, in all. At the end of a download no more than a few pieces are open.
 const HEDGE_BUDGET: u64 = 16 << 20;
 
@@ -43,7 +47,7 @@ impl Scheduler for Balanced {
     fn pick(&mut self, view: &View<'_>, ask: &Ask, now: Instant) -> Pick {
         match &ask.want {
             Want::Exactly(spans) if spans.iter().all(|span| view.is_free(span)) => Pick::Take(spans.clone()),
-            Want::Exactly(_) => Pick::Wait,
+            Want::Exactly(spans) => self.steal_exactly(view, ask, spans, now).unwrap_or(Pick::Wait),
             Want::Any { max } => take(view, ask, *max)
                 .or_else(|| self.steal(view, ask, now))
                 .or_else(|| hedge(view, ask, now))
@@ -107,11 +111,13 @@ fn end_of_good(view: &View<'_>, ask: &Ask, entry: EntryId, start: u64, end: u64)
 
 /// How long a lease needs for what is left of it.
 fn time_left(lease: &LeaseView, fallback: Option<u64>, is_silent: bool) -> Duration {
-    let rate = rate_of(lease).or(fallback).filter(|_| !is_silent).unwrap_or(0);
-    if rate == 0 {
-        return Duration::MAX;
-    }
-    Duration::try_from_secs_f64(lease.tail.len() as f64 / rate as f64).unwrap_or(Duration::MAX)
+    time_for(lease.tail.len(), rate_of(lease).or(fallback).filter(|_| !is_silent))
+}
+
+/// How long so many bytes take.
+fn time_for(bytes: u64, rate: Option<u64>) -> Duration {
+    let secs = rate.filter(|rate| *rate > 0).map(|rate| bytes as f64 / rate as f64);
+    secs.and_then(|secs| Duration::try_from_secs_f64(secs).ok()).unwrap_or(Duration::MAX)
 }
 
 /// Whether a lease brings nothing, and is not so new that it just waits for its first byte.
@@ -166,6 +172,36 @@ impl Balanced {
     }
 }
 
+impl Balanced {
+    /// Who can use only these pieces, as a swarm does, would wait for ever for a lease of everything else.
+    fn steal_exactly(&mut self, view: &View<'_>, ask: &Ask, spans: &[Span], now: Instant) -> Option<Pick> {
+        let mut taken = spans.iter().filter(|span| !view.is_free(span));
+        let first = taken.next()?;
+        let victim = view.holder(first)?;
+        let is_of_victim = |span: &Span| view.holder(span).is_some_and(|holder| holder.id == victim.id);
+        let failed = |span: &Span| view.has_failed(ask.source, span.entry, span.range.start);
+        if !taken.all(is_of_victim) || (view.live_sources(ask.entry) > 1 && spans.iter().any(failed)) {
+            return None;
+        }
+        if is_silent(&victim, SILENT * (1 << self.silences), now) {
+            self.silences = (self.silences + 1).min(MAX_SILENCES);
+        } else {
+            // A piece that it is about to bring would be taken to and fro.
+            if first.range.start.saturating_sub(victim.tail.range.start) < MIN_STEAL {
+                return None;
+            }
+            let is_idle = take(view, ask, 1).is_none();
+            let len: u64 = spans.iter().map(Span::len).sum();
+            let ours = ask.rate.map_or(Duration::ZERO, |rate| time_for(len, Some(rate)));
+            let theirs = time_for(first.range.end - victim.tail.range.start, rate_of(&victim).or(ask.rate));
+            if theirs <= ours.max(if is_idle { MIN_STEAL_TIME } else { PATIENCE }) {
+                return None;
+            }
+        }
+        Some(Pick::Steal { lease: victim.id, at: first.range.start })
+    }
+}
+
 /// What of a lease's tail can be stolen: whole pieces, in the window.
 fn stealable(view: &View<'_>, lease: &LeaseView) -> Option<Range<u64>> {
     let Span { entry, range: Range { mut start, mut end } } = lease.tail.clone();
@@ -198,7 +234,7 @@ fn hedge(view: &View<'_>, ask: &Ask, now: Instant) -> Option<Pick> {
     let len: u64 = piece.iter().map(Span::len).sum();
     let ours = Duration::from_secs_f64(len as f64 / rate as f64);
     let worth = left(&lease, ask.rate) > ours.mul_f64(HEDGE_FACTOR).max(MIN_STEAL_TIME);
-    (worth && staged + len <= HEDGE_BUDGET).then(|| Pick::Hedge(piece.to_vec()))
+    (worth && staged + len <= HEDGE_BUDGET).then_some(Pick::Hedge(piece))
 }
 
 #[cfg(test)]

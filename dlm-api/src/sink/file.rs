@@ -260,6 +260,15 @@ impl Inner {
             Place::Skipped(_) => slot.set(Place::None),
         }
 
+        if let Some(file) = self.finished_before(entry)? {
+            let prepared = Prepared::empty()
+                .with_existing(vec![Span::new(entry.id, 0..file.len)])
+                .with_stamp(file.stamp)
+                .with_path(file.path.clone())
+                .with_is_finished(true);
+            slot.set(Place::Final(Arc::new(file)));
+            return Ok(prepared);
+        }
         let Some(part) = self.open(&entry.path)?.map(Arc::new) else {
             slot.set(Place::Skipped(entry.path.clone()));
             return Ok(Prepared::empty().with_skip(true).with_path(entry.path.clone()));
@@ -275,6 +284,25 @@ impl Inner {
                 Err(e)
             }
         }
+    }
+
+    /// The file that an earlier run gave its final name.
+    fn finished_before(&self, entry: &Entry) -> Result<Option<Final>> {
+        let (Some(known), Some(len)) = (entry.known, entry.len) else { return Ok(None) };
+        let folder = self.folder(&entry.path, true)?;
+        let at = folder.path().join(entry.path.file_name());
+        let look = || -> std::io::Result<bool> {
+            // It was there a moment ago, or never.
+            if folder.kind_of(entry.path.file_name())? != Some(FileType::RegularFile) {
+                return Ok(false);
+            }
+            let file = folder.open(entry.path.file_name(), OFlags::RDONLY)?;
+            let now = stamp_of(&file)?;
+            Ok(now.inode == known.inode && file.metadata()?.len() == len)
+        };
+        let is_it = look().map_err(|e| failed("cannot look at the file", &at, e))?;
+        let (asked, path) = (entry.path.clone(), entry.path.clone());
+        Ok(is_it.then_some(Final { asked, path, stamp: known, len, unsynced: None }))
     }
 
     /// The part file under the first name that may be used; `None` if the file is there and is to be left as it is.

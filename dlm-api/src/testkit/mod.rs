@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 
 pub use dag::Dag;
 pub use disk::{Crash, SimDisk};
-pub use script::{Act, Script, content};
+pub use script::{Act, Script, Served, content};
 pub use swarm::{Peer, Swarm};
 
 use crate::engine::Client;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fact::{Identity, Strength};
@@ -25,6 +26,9 @@ pub fn content(seed: u64, len: usize) -> Bytes {
     bytes.into()
 }
 
+/// How often in a second [`Act::Trickle`] sends something.
+const TRICKLES: usize = 10;
+
 /// What a [`Script`] does with one request.
 #[non_exhaustive]
 #[derive(Clone, Debug)]
@@ -37,6 +41,13 @@ pub enum Act {
     BreakAfter(usize),
     /// Sends nothing more after this many bytes.
     StallAfter(usize),
+    /// Sends no more than `rate` bytes a second once `after` bytes were sent, a few at a time, so that it is never silent.
+    Trickle {
+        /// Bytes that come as usual.
+        after: usize,
+        /// Bytes a second from then on.
+        rate: u64,
+    },
     /// Sends bytes that are wrong, from this offset of the content on.
     LieFrom(u64),
     /// Sends the whole although a range was asked for.
@@ -49,6 +60,34 @@ pub enum Act {
     Change(Bytes),
 }
 
+/// A request, and what became of its body.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// What was asked for.
+    pub request: RangeRequest,
+    /// The first byte of the body.
+    pub start: u64,
+    /// How many bytes of the body were fetched.
+    pub bytes: u64,
+    /// When the body was opened.
+    pub opened: Instant,
+    /// When it was let go, at its end or before.
+    pub closed: Option<Instant>,
+}
+
+impl Served {
+    /// The bytes that it brought.
+    pub fn range(&self) -> Range<u64> {
+        self.start..self.start + self.bytes
+    }
+
+    /// How long it was open; `None` if it still is.
+    pub fn lasted(&self) -> Option<Duration> {
+        Some(self.closed?.duration_since(self.opened))
+    }
+}
+
 /// A range source over bytes in memory. Each request is served as the next [`Act`] says; when there are none, well.
 #[derive(Clone)]
 pub struct Script(Arc<Inner>);
@@ -59,9 +98,11 @@ struct Inner {
     acts: Mutex<VecDeque<Act>>,
     always: Mutex<Option<Act>>,
     requests: Mutex<Vec<RangeRequest>>,
+    served: Mutex<Vec<Served>>,
     open: AtomicUsize,
     most_open: AtomicUsize,
     rate: Option<u64>,
+    rtt: Option<Duration>,
     chunk: usize,
     tells_len: bool,
     validator: Option<Strength>,
@@ -78,9 +119,11 @@ impl Script {
             acts: Mutex::default(),
             always: Mutex::default(),
             requests: Mutex::default(),
+            served: Mutex::default(),
             open: AtomicUsize::new(0),
             most_open: AtomicUsize::new(0),
             rate: None,
+            rtt: None,
             chunk: 64 << 10,
             tells_len: true,
             validator: Some(Strength::Strong),
@@ -101,6 +144,12 @@ impl Script {
     #[must_use]
     pub fn with_rate(self, rate: u64) -> Self {
         self.change(|inner| inner.rate = Some(rate))
+    }
+
+    /// An answer takes this long to begin, and says so. Before it is cloned only.
+    #[must_use]
+    pub fn with_rtt(self, rtt: Duration) -> Self {
+        self.change(|inner| inner.rtt = Some(rtt))
     }
 
     /// The size of a chunk in bytes; 64 KiB unless it is set. Before it is cloned only.
@@ -150,25 +199,42 @@ impl Script {
         lock(&self.0.requests).clone()
     }
 
+    /// The requests so far that were answered, in the order of the answers.
+    pub fn served(&self) -> Vec<Served> {
+        lock(&self.0.served).clone()
+    }
+
     /// The most connections that were open at once.
     pub fn most_open(&self) -> usize {
         self.0.most_open.load(Ordering::SeqCst)
     }
 }
 
-struct Open(Arc<Inner>);
+/// An open body.
+struct Open {
+    inner: Arc<Inner>,
+    /// Its place among what was served.
+    number: usize,
+}
 
 impl Open {
-    fn new(inner: &Arc<Inner>) -> Self {
+    fn new(inner: &Arc<Inner>, request: &RangeRequest, start: u64) -> Self {
         let open = inner.open.fetch_add(1, Ordering::SeqCst) + 1;
         inner.most_open.fetch_max(open, Ordering::SeqCst);
-        Self(inner.clone())
+        let mut served = lock(&inner.served);
+        served.push(Served { request: request.clone(), start, bytes: 0, opened: Instant::now(), closed: None });
+        Self { inner: inner.clone(), number: served.len() - 1 }
+    }
+
+    fn served(&self, change: impl FnOnce(&mut Served)) {
+        change(&mut lock(&self.inner.served)[self.number]);
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::SeqCst);
+        self.inner.open.fetch_sub(1, Ordering::SeqCst);
+        self.served(|served| served.closed = Some(Instant::now()));
     }
 }
 
@@ -184,6 +250,9 @@ impl RangeSource for Script {
     async fn open(&self, request: &RangeRequest) -> Result<Opened> {
         let inner = &self.0;
         lock(&inner.requests).push(request.clone());
+        if let Some(rtt) = inner.rtt {
+            time::sleep(rtt).await;
+        }
         let act = lock(&inner.acts).pop_front().or_else(|| lock(&inner.always).clone()).unwrap_or(Act::Serve);
         if let Act::Change(new) = &act {
             let mut content = lock(&inner.content);
@@ -194,12 +263,15 @@ impl RangeSource for Script {
         let mut range = request.start.min(len)..request.end.unwrap_or(len).min(len);
         let mut ranges = if request.is_whole() { Ranges::Unknown } else { Ranges::Yes };
         let mut end = End::Well;
+        // With how many bytes left it becomes slow, and how slow.
+        let mut trickle = None;
         let mut body = content.slice(range.start as usize..range.end.max(range.start) as usize);
         match act {
             Act::Serve | Act::Change(_) => {}
             Act::Refuse(kind) => return Err(Error::new(kind, "refused")),
             Act::BreakAfter(n) => (body, end) = (body.slice(..n.min(body.len())), End::Broken),
             Act::StallAfter(n) => (body, end) = (body.slice(..n.min(body.len())), End::Silence),
+            Act::Trickle { after, rate } => trickle = Some((body.len().saturating_sub(after), rate)),
             Act::LieFrom(from) => {
                 let from = from.clamp(range.start, range.end) - range.start;
                 let mut lie = body.to_vec();
@@ -217,15 +289,21 @@ impl RangeSource for Script {
             }
             Act::BodyFromZero => body = content.slice(..body.len()),
         }
-        let (chunk, rate, open) = (inner.chunk, inner.rate, Open::new(inner));
+        let (usual, open) = ((inner.chunk, inner.rate), Open::new(inner, request, range.start));
         let chunks = stream::unfold((body, end, open), move |(mut body, end, open)| async move {
             // So that a test's runtime can do something else in between.
             tokio::task::yield_now().await;
             if !body.is_empty() {
+                let (chunk, rate) = match trickle {
+                    Some((left, rate)) if body.len() <= left => ((rate as usize / TRICKLES).max(1), Some(rate)),
+                    Some((left, _)) => (usual.0.min(body.len() - left), usual.1),
+                    None => usual,
+                };
                 let part = body.split_to(chunk.min(body.len()));
                 if let Some(rate) = rate {
                     time::sleep(Duration::from_secs_f64(part.len() as f64 / rate as f64)).await;
                 }
+                open.served(|served| served.bytes += part.len() as u64);
                 return Some((Ok(part), (body, end, open)));
             }
             match end {
@@ -241,6 +319,7 @@ impl RangeSource for Script {
         opened.ranges = ranges;
         opened.name = inner.name.clone();
         opened.media_type = inner.media_type.clone();
+        opened.rtt = inner.rtt;
         opened.identities.extend(inner.validator.map(|strength| Identity {
             scheme: "version".into(),
             value: version.to_string(),

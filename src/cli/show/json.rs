@@ -160,9 +160,19 @@ struct Counts {
     transferred: u64,
     wasted: u64,
     rate: u64,
+    uploaded: u64,
+    upload_rate: u64,
+    peers: Option<Peers>,
     connections: u32,
     elapsed_ms: u64,
     eta_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Peers {
+    connected: u32,
+    seeds: u32,
+    copies: f64,
 }
 
 #[derive(Serialize)]
@@ -171,6 +181,7 @@ struct Summary<'a> {
     resumed: u64,
     transferred: u64,
     wasted: u64,
+    uploaded: u64,
     elapsed_ms: u64,
     sources: Vec<Source<'a>>,
     warnings: &'a [String],
@@ -244,6 +255,7 @@ impl<'a> Line<'a> {
             resumed: report.resumed,
             transferred: report.transferred,
             wasted: report.wasted,
+            uploaded: report.uploaded,
             elapsed_ms: millis(report.elapsed),
             sources: sources.collect(),
             warnings: &report.warnings,
@@ -269,6 +281,7 @@ fn state_name(state: State) -> Option<&'static str> {
         State::Running => "running",
         State::Paused => "paused",
         State::Finishing => "finishing",
+        State::Sharing => "sharing",
         State::Complete => "complete",
         State::Failed => "failed",
         State::Stopped => "stopped",
@@ -295,6 +308,13 @@ fn counts(progress: &Progress) -> Counts {
         transferred: progress.transferred,
         wasted: progress.wasted,
         rate: progress.rate,
+        uploaded: progress.uploaded,
+        upload_rate: progress.upload_rate,
+        peers: progress.peers.map(|peers| Peers {
+            connected: peers.connected,
+            seeds: peers.seeds,
+            copies: f64::from(peers.copies_in_thousandths) / 1000.0,
+        }),
         connections: progress.connections,
         elapsed_ms: millis(progress.elapsed),
         eta_ms: progress.eta().map(millis),

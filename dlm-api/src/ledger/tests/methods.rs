@@ -288,6 +288,86 @@ fn a_steal_takes_what_was_not_handed_over() {
 }
 
 #[test]
+fn who_wants_exactly_a_piece_of_a_lease_is_given_that_and_what_is_behind_it_is_free() {
+    let mut ledger = in_pieces();
+    let lease = take(&mut ledger, A, 0..100);
+    ledger.admit(lease, FIRST, 0..25, Instant::now());
+    let exactly = |ledger: &mut Ledger, ranges: &[Range<u64>]| {
+        let want = Want::Exactly(ranges.iter().cloned().map(span).collect());
+        ask(ledger, &Ask::new(B, want), Pick::Steal { lease, at: 0 }).map(|g| g.spans)
+    };
+    assert_eq!(exactly(&mut ledger, &[20..30]), Err(NotNow::Wait), "its first bytes are handed over");
+    assert_eq!(exactly(&mut ledger, &[50..55]), Err(NotNow::Wait), "a part of a piece");
+    assert_eq!(exactly(&mut ledger, &[50..60, 50..60]), Err(NotNow::Wait), "twice the same");
+    assert_eq!(ledger.remaining(lease), [span(25..100)], "nothing was taken for nothing");
+    assert_eq!(exactly(&mut ledger, &[80..90, 50..60]), Ok(vec![span(80..90), span(50..60)]));
+    assert_eq!(ledger.remaining(lease), [span(25..50)]);
+    assert_eq!(free(&ledger), [60..80, 90..100]);
+    assert_eq!(exactly(&mut ledger, &[40..50, 60..70]), Ok(vec![span(40..50), span(60..70)]), "some of it is free");
+    ledger.set_window(Some(Span::new(FIRST, 0..30)));
+    assert_eq!(exactly(&mut ledger, &[30..40]), Err(NotNow::Wait), "behind the window");
+}
+
+#[test]
+fn a_lease_of_several_spans_loses_whole_pieces() {
+    let mut both = crossed();
+    let lease = take(&mut both, A, 0..20);
+    assert_eq!(both.remaining(lease), [span(0..20), Span::new(SECOND, 0..10)]);
+    let steal = |ledger: &mut Ledger, by: &Ask| ask(ledger, by, Pick::Steal { lease, at: 1 }).map(|g| g.spans);
+    let any_of = |source| Ask::new(source, Want::Any { max: u64::MAX });
+    let bound = steal(&mut both, &any_of(B).with_entry(FIRST));
+    assert_eq!(bound, Ok(vec![span(1..10)]), "who can't deliver all of the last piece leaves it");
+    assert_eq!(both.remaining(lease), [span(0..1), span(10..20), Span::new(SECOND, 0..10)]);
+    let want = Want::Exactly(vec![span(10..20), Span::new(SECOND, 0..10)]);
+    let crossing = Ok(vec![span(10..20), Span::new(SECOND, 0..10)]);
+    assert_eq!(steal(&mut both, &Ask::new(C, want.clone())), crossing);
+    assert_eq!(both.remaining(lease), [span(0..1)]);
+
+    let mut begun = crossed();
+    let lease = take(&mut begun, A, 0..20);
+    begun.admit(lease, SECOND, 0..1, Instant::now());
+    let before = Want::Exactly(vec![span(0..10)]);
+    for want in [want, before] {
+        let stolen = ask(&mut begun, &Ask::new(C, want), Pick::Steal { lease, at: 0 });
+        assert_eq!(stolen, Err(NotNow::Wait), "the crossing piece has begun");
+    }
+    assert_eq!(any(&mut begun, B, Pick::Steal { lease, at: 0 }).map(|g| g.spans), Ok(vec![span(0..10)]));
+    assert_eq!(begun.remaining(lease), [span(10..20), Span::new(SECOND, 1..10)]);
+}
+
+#[test]
+fn a_lease_is_not_extended_by_what_it_lost_after_it_was_handed_over() {
+    let mut ledger = ledger(&[Some(100)]);
+    let lease = take(&mut ledger, A, 0..25);
+    ledger.admit(lease, FIRST, 0..25, Instant::now());
+    ledger.learn(Voice::User, Fact::Pieces((0..10).map(|i| piece(i * 10..i * 10 + 10)).collect())).unwrap();
+    assert_eq!(free(&ledger), [20..100], "it has a part of a piece");
+    ledger.extend(lease);
+    assert_eq!(free(&ledger), [20..100]);
+    assert_eq!(ledger.write_begins(lease, &span(15..25)), Some(span(15..20)), "the rest may come from somebody else");
+}
+
+#[test]
+fn a_lease_is_extended_by_whole_pieces() {
+    let mut plain = in_pieces();
+    let lease = take(&mut plain, A, 0..10);
+    let other = take(&mut plain, B, 50..60);
+    plain.extend(lease);
+    plain.extend(lease);
+    assert_eq!(plain.remaining(lease), [span(0..50)]);
+    plain.release(other);
+    plain.extend(lease);
+    plain.check();
+    assert_eq!(plain.remaining(lease), [span(0..100)]);
+
+    let mut crossed = crossed();
+    let lease = take(&mut crossed, A, 0..5);
+    crossed.extend(lease);
+    crossed.check();
+    assert_eq!(crossed.remaining(lease), [span(0..10)], "the rest of the next piece is in another entry");
+}
+
+#[test]
 fn pieces_that_come_after_their_bytes_are_checked_or_fetched_again() {
     let mut ledger = ledger(&[Some(100)]);
     deliver(&mut ledger, A, 0..25);
@@ -594,6 +674,45 @@ fn the_only_entry_has_the_name_that_the_caller_gives_it() {
     assert_eq!(ledger.entry(entry).map(|e| e.path), Some(path("mine")));
 }
 
+/// Pieces of one length are kept together; that must not show.
+#[test]
+fn pieces_are_found_in_whatever_order_they_came() {
+    let ranges = [(0..10), (20..30), (10..20), (30..40), (50..60), (40..47), (60..70), (70..75), (75..80), (47..50)];
+    let pieces = ranges.clone().into_iter().enumerate().map(|(i, r)| Piece::new(span(r), digest(i as u8)));
+    let pieces: Vec<Piece> = pieces.collect();
+    let mut ledger = ledger(&[Some(100)]);
+    for (i, piece) in pieces.iter().enumerate() {
+        ledger.learn(Voice::Source(if i < 7 { A } else { B }), Fact::Pieces(vec![piece.clone()])).unwrap();
+        ledger.check();
+    }
+    let check = |ledger: &Ledger, known: &[Piece]| {
+        for at in 0..100 {
+            let found = ledger.piece_at(FIRST, at).map(|id| ledger.piece(id));
+            assert_eq!(found.as_ref(), known.iter().find(|piece| piece.spans[0].range.contains(&at)));
+            let range = ledger.piece_range_at(FIRST, at);
+            assert_eq!(range, found.map(|piece| piece.spans[0].range.clone()));
+        }
+        let mut sorted = known.to_vec();
+        sorted.sort_by_key(|piece| piece.spans[0].range.start);
+        let all = ledger.pieces_within(&span(0..100)).into_iter().map(|id| ledger.piece(id));
+        assert_eq!(all.collect::<Vec<_>>(), sorted);
+    };
+    check(&ledger, &pieces);
+    ledger.withdraw_facts(Voice::Source(B));
+    check(&ledger, &pieces[..7]);
+}
+
+#[test]
+fn what_was_checked_against_a_withdrawn_digest_is_not_verified_any_more() {
+    let mut ledger = ledger(&[Some(10)]);
+    ledger.learn(Voice::Source(B), Fact::Pieces(vec![piece(0..10)])).unwrap();
+    deliver(&mut ledger, A, 0..10);
+    assert_eq!(ledger.totals().verified, 10);
+    ledger.withdraw_facts(Voice::Source(B));
+    ledger.check();
+    assert_eq!((ledger.totals().verified, ledger.totals().sealed), (0, 10));
+}
+
 /// What an operation costs grows with the number of runs, so that must not grow with the number of pieces.
 #[test]
 fn what_touches_is_one_run_however_many_pieces_there_are() {
@@ -612,7 +731,7 @@ fn what_touches_is_one_run_however_many_pieces_there_are() {
         ledger.write_begins(lease, &span).unwrap();
         let id = ledger.landed(lease, &span).pieces[0];
         ledger.seal_piece(lease, id);
-        assert!(runs(&ledger) <= 1 && ledger.entries[0].by.count() == 1);
+        assert!(runs(&ledger) <= 1 && ledger.entries[0].by.iter().all(|(_, set)| set.count() == 1));
         let held = &ledger.leases[&lease].held;
         assert!(held.len() == 1 && held[0].admitted.count() == 1 && held[0].landed.count() == 0);
     }

@@ -33,7 +33,7 @@ impl Hostile {
 
     fn piece(&mut self, view: &View<'_>) -> Option<Vec<Span>> {
         let span = self.span(view);
-        view.piece_at(span.entry, span.range.start).map(<[Span]>::to_vec)
+        view.piece_at(span.entry, span.range.start)
     }
 }
 
@@ -43,13 +43,17 @@ impl Scheduler for Hostile {
         let lease = self.0.choice(&leases).cloned();
         match (self.0.u8(..12), &ask.want, lease) {
             (0..5, _, _) => Pick::Take((0..self.0.usize(..4)).map(|_| self.span(view)).collect()),
-            (5..8, Want::Exactly(spans), _) => Pick::Take(spans.clone()),
+            (5..7, Want::Exactly(spans), _) => Pick::Take(spans.clone()),
             (5 | 6, _, Some(lease)) => Pick::Steal {
                 lease: lease.id,
                 at: lease.tail.range.start.saturating_sub(1_000) + self.0.u64(..=lease.tail.len().min(1 << 40)),
             },
+            (7..10, Want::Exactly(spans), _) if self.0.bool() => {
+                let holder = spans.first().and_then(|span| view.holder(span));
+                holder.map_or(Pick::Wait, |lease| Pick::Steal { lease: lease.id, at: self.0.u64(..3_000_000) })
+            }
             (7..10, _, Some(lease)) => match view.piece_at(lease.tail.entry, lease.tail.range.start) {
-                Some(piece) => Pick::Hedge(piece.to_vec()),
+                Some(piece) => Pick::Hedge(piece),
                 None => Pick::Hedge(vec![lease.tail]),
             },
             (10, _, _) => self.piece(view).map_or(Pick::Done, Pick::Take),
@@ -100,6 +104,7 @@ fn happen(world: &mut World, (what, a, b): Op) {
         47 => world.ledger.set_focus((b % 3 > 0).then_some((entry, len % 2_000_000))),
         48 if b % 4 == 0 => world.ledger.set_window(Some(Span::new(entry, len % 1_000_000..len % 1_000_000 + 500_000))),
         49 => world.ledger.set_exclusive((b % 2 == 0).then(|| world.sources[source].id)),
+        50..52 => world.extend(connection),
         _ => world.turn(),
     }
 }
@@ -109,7 +114,7 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
-    proptest::collection::vec((0..53u8, any::<u32>(), any::<u32>()), 0..160)
+    proptest::collection::vec((0..55u8, any::<u32>(), any::<u32>()), 0..160)
 }
 
 fn lens() -> impl Strategy<Value = Vec<u64>> {

@@ -278,8 +278,16 @@ impl World {
         } else if self.ledger.fail_piece(lease, id) {
             self.sources[source].corrupt += 1;
             // Whoever delivers what it says is right where the digest is right, too.
-            let digest = &self.ledger.piece(id).digest;
-            assert!(self.tag(source) != TRUE || *digest != Self::digest(TRUE), "an honest source is blamed");
+            let digest = self.ledger.piece(id).digest;
+            assert!(self.tag(source) != TRUE || digest != Self::digest(TRUE), "an honest source is blamed");
+            let author = self.sources.iter().find(|s| digest == Self::digest(s.id.index() as u8 + 1));
+            let (author, kind) = (author.map(|a| a.id), author.map(|a| a.kind));
+            let tag = self.tag(source);
+            let was_accused = self.ledger.accused.len();
+            self.ledger.testify(self.sources[source].id, id, &[tag]);
+            if let Some((accused, _)) = self.ledger.accused.get(was_accused) {
+                assert_eq!((Some(*accused), kind), (author, Some(Kind::Liar)), "an honest source is accused");
+            }
             if self.sources[source].corrupt >= MAX_CORRUPT {
                 self.ledger.bench(self.sources[source].id);
             }
@@ -306,6 +314,20 @@ impl World {
         }
     }
 
+    /// The body goes on behind the lease.
+    pub(super) fn extend(&mut self, connection: usize) {
+        let Some(lease) = self.connections[connection].lease else { return };
+        let whole = |ledger: &Ledger, span: &Span| {
+            let end = span.range.end;
+            ledger.pieces.range_at(span.entry, end).is_none_or(|piece| piece.start == end)
+        };
+        let of = |ledger: &Ledger| Some(ledger.leases.get(&lease)?.held.last()?.span.clone());
+        let before = of(&self.ledger);
+        self.ledger.extend(lease);
+        let after = of(&self.ledger);
+        assert!(before == after || after.is_some_and(|span| whole(&self.ledger, &span)), "a part of a piece");
+    }
+
     pub(super) fn restart(&mut self, entry: EntryId, solo: bool) {
         self.ledger.block(entry);
         self.ledger.check();
@@ -329,6 +351,12 @@ impl World {
         for (source, _) in self.ledger.take_accused() {
             self.ledger.disown(source);
             self.ledger.bench(source);
+        }
+        for source in &mut self.sources {
+            if self.ledger.pardon(source.id) {
+                self.ledger.unbench(source.id);
+                source.corrupt = 0;
+            }
         }
         for entry in self.ledger.take_restarts().into_keys() {
             self.restart(entry, false);

@@ -270,6 +270,49 @@ fn a_source_that_is_alone_tries_again() {
     assert_eq!(desk.any(desk.slow, MB).unwrap().spans, span(0..MB));
 }
 
+/// A swarm beside a mirror that has leased all of it and has brought two of 40 pieces, at a million bytes a second.
+fn swarm_beside_a_mirror() -> (Desk, Grant) {
+    let mut desk = Desk::new(&[40 * MB]).pieces(MB, 40 * MB);
+    let mirror = desk.any(desk.slow, OPEN).unwrap();
+    desk.second(&mirror, 0..2 * MB);
+    (desk, mirror)
+}
+
+#[test]
+fn a_swarm_beside_a_slow_mirror_of_everything_does_not_starve() {
+    let (mut desk, mirror) = swarm_beside_a_mirror();
+    let exactly = |desk: &mut Desk, at| desk.ask(&Ask::new(desk.fast, Want::Exactly(span(at * MB..(at + 1) * MB))));
+    assert_eq!(exactly(&mut desk, 2), Err(NotNow::Wait), "the one that it brings next");
+    assert_eq!(exactly(&mut desk, 3), Err(NotNow::Wait), "it will be there in a second");
+    assert_eq!(exactly(&mut desk, 30).unwrap().spans, span(30 * MB..31 * MB));
+    assert_eq!(desk.ledger.remaining(mirror.lease), span(2 * MB..30 * MB));
+    assert_eq!(exactly(&mut desk, 20), Err(NotNow::Wait), "what was behind it is free, and the mirror comes soon");
+    assert_eq!(exactly(&mut desk, 31).unwrap().spans, span(31 * MB..32 * MB));
+    assert_eq!(exactly(&mut desk, 30), Err(NotNow::Wait), "it is what its lease brings next");
+    desk.ledger.bench(desk.slow);
+    assert_eq!(exactly(&mut desk, 20).unwrap().spans, span(20 * MB..21 * MB), "the mirror is gone");
+}
+
+#[test]
+fn a_swarm_that_would_be_slower_leaves_the_mirror_alone() {
+    let (mut desk, _) = swarm_beside_a_mirror();
+    let far = Ask::new(desk.fast, Want::Exactly(span(10 * MB..11 * MB)));
+    assert_eq!(desk.ask(&far.clone().with_rate(100_000)), Err(NotNow::Wait));
+    assert_eq!(desk.ask(&far.with_rate(MB)).unwrap().spans, span(10 * MB..11 * MB));
+}
+
+#[test]
+fn a_silent_lease_loses_exactly_what_is_wanted_and_all_behind_it() {
+    let mut desk = Desk::new(&[4 * MB]).pieces(MB, 4 * MB);
+    let silent = desk.any(desk.slow, OPEN).unwrap();
+    let first = Ask::new(desk.fast, Want::Exactly(span(0..MB)));
+    desk.now += SILENT;
+    assert_eq!(desk.ask(&first), Err(NotNow::Wait), "it may just be slow to begin");
+    desk.now += Duration::from_millis(1);
+    assert_eq!(desk.ask(&first).unwrap().spans, span(0..MB));
+    assert_eq!(desk.ledger.remaining(silent.lease), []);
+}
+
 #[test]
 fn at_the_end_the_slowest_piece_is_raced() {
     let mut desk = Desk::new(&[4 * MB]).pieces(MB, 4 * MB);

@@ -66,6 +66,7 @@ fn all() -> Vec<(Value, Value)> {
             json!({
                 "event": "progress", "download": 3, "total": 3_221_225_472_u64, "received": 1_610_612_736_u64,
                 "verified": 1_073_741_824_u64, "durable": 536_870_912, "transferred": u64::MAX, "wasted": 7,
+                "uploaded": 0, "upload_rate": 0, "peers": null,
                 "rate": 12_582_912, "connections": 4, "elapsed_ms": 90_500, "eta_ms": 128_000
             }),
         ),
@@ -99,7 +100,7 @@ fn all() -> Vec<(Value, Value)> {
                     "path": "f.iso", "file": "./f.iso", "len": big, "verification": "digest", "hash": "sha-256",
                     "skipped": false
                 }],
-                "resumed": 1, "transferred": 2, "wasted": 3, "elapsed_ms": 1_500,
+                "resumed": 1, "transferred": 2, "wasted": 3, "uploaded": 0, "elapsed_ms": 1_500,
                 "sources": [{"source": "https://h/f.iso", "transferred": 2, "benched": null}],
                 "warnings": ["x"]
             }),
@@ -135,6 +136,10 @@ fn the_event_comes_first() {
 
 #[test]
 fn what_is_not_known_is_null() {
+    let mut progress = Progress::default();
+    progress.peers = Some(dlm_api::Peers::new(3, 1, 1_250));
+    let peers = event(&Event::Progress(progress))["peers"].clone();
+    assert_eq!(peers, json!({"connected": 3, "seeds": 1, "copies": 1.25}));
     let value = event(&Event::Progress(Progress::default()));
     assert_eq!((&value["total"], &value["eta_ms"]), (&Value::Null, &Value::Null));
 }

@@ -1,0 +1,128 @@
+//! Who delivers, and who was found to be wrong.
+
+use super::voices::Voice;
+use super::{Ledger, PieceId};
+use crate::error::{Error, ErrorKind};
+use crate::path::EntryPath;
+use crate::span::{EntryId, LeaseId, SourceId};
+
+#[derive(Debug)]
+pub(super) struct SourceState {
+    pub(super) name: String,
+    /// It delivered verified bytes.
+    pub(super) proven: bool,
+    pub(super) benched: bool,
+    /// The only entry of which it can deliver.
+    pub(super) bound: Option<EntryId>,
+    /// It stands for an earlier run.
+    pub(super) past: bool,
+    /// What it calls the only entry.
+    pub(super) alias: Option<EntryPath>,
+}
+
+impl Ledger {
+    /// Adds a source. The name has no secrets in it.
+    pub fn add_source(&mut self, name: impl Into<String>) -> SourceId {
+        self.sources.push(SourceState {
+            name: name.into(),
+            proven: false,
+            benched: false,
+            bound: None,
+            past: false,
+            alias: None,
+        });
+        SourceId::new(self.sources.len() as u32 - 1)
+    }
+
+    /// Adds what stands for an earlier run: it delivered, and does no more.
+    pub fn add_past(&mut self) -> SourceId {
+        let id = self.add_source("an earlier run");
+        self.sources[id.index()].past = true;
+        self.sources[id.index()].benched = true;
+        id
+    }
+
+    /// The name of a source.
+    pub fn source_name(&self, source: SourceId) -> &str {
+        &self.sources[source.index()].name
+    }
+
+    /// The source is not used any more: its leases return, and it is given no new ones.
+    pub fn bench(&mut self, source: SourceId) {
+        self.sources[source.index()].benched = true;
+        let of_source: Vec<LeaseId> =
+            self.leases.iter().filter(|(_, l)| l.source == source).map(|(id, _)| *id).collect();
+        of_source.into_iter().for_each(|id| self.release(id));
+    }
+
+    /// The source is used again.
+    pub fn unbench(&mut self, source: SourceId) {
+        self.sources[source.index()].benched = false;
+    }
+
+    /// Whether the source is benched.
+    pub fn is_benched(&self, source: SourceId) -> bool {
+        self.sources[source.index()].benched
+    }
+
+    /// How many sources are in use that can deliver bytes of this entry; of any entry for `None`.
+    pub fn live_sources(&self, entry: Option<EntryId>) -> usize {
+        let can = |bound: Option<EntryId>| entry.is_none() || bound.is_none() || bound == entry;
+        self.sources.iter().filter(|s| !s.benched && can(s.bound)).count()
+    }
+
+    /// The source delivers bytes of this entry only.
+    pub fn bind(&mut self, source: SourceId, entry: EntryId) {
+        self.sources[source.index()].bound = Some(entry);
+    }
+
+    /// Nobody but this source is given leases.
+    pub fn set_exclusive(&mut self, source: Option<SourceId>) {
+        self.exclusive = source;
+    }
+
+    /// How many sources delivered what is sealed of an entry, not counting an earlier run.
+    pub fn sources_of(&self, entry: EntryId) -> usize {
+        self.shares(entry).iter().filter(|(source, _)| !self.sources[source.index()].past).count()
+    }
+
+    /// How many sealed bytes of an entry each source delivered, the greatest first.
+    pub fn shares(&self, entry: EntryId) -> Vec<(SourceId, u64)> {
+        let shares = self.entries[entry.index()].by.iter().map(|(by, set)| (by, set.bytes()));
+        let mut shares: Vec<_> = shares.collect();
+        shares.sort_by_key(|(by, bytes)| (std::cmp::Reverse(*bytes), *by));
+        shares
+    }
+
+    /// What the bytes hash to that this source delivered for a piece, and that are not what its digest says. Where others
+    /// agree on bytes that a source's digest doesn't fit, it is that source that lies. That they all fail says nothing:
+    /// several may lie, each for itself.
+    pub fn testify(&mut self, source: SourceId, id: PieceId, found: &[u8]) {
+        let Voice::Source(author) = self.pieces.said_by(id) else { return };
+        if author == source {
+            return;
+        }
+        let agree = self.pieces.testify(id, source, found);
+        if agree.len() > 1 && !self.sources[author.index()].proven {
+            self.accuse(author, Error::new(ErrorKind::Corrupt, "others agree on bytes that its digest doesn't fit"));
+            self.pardoned.extend(agree);
+        }
+    }
+
+    /// Whether the source is to be used again although its bytes did not match a digest, since that was the lie. Once.
+    pub fn pardon(&mut self, source: SourceId) -> bool {
+        self.pardoned.remove(&source)
+    }
+
+    /// Somebody is found to be wrong. The engine takes it from [`take_accused`](Self::take_accused).
+    pub fn accuse(&mut self, source: SourceId, error: Error) {
+        if !self.accused.iter().any(|(s, _)| *s == source) {
+            self.accused.push((source, error));
+        }
+    }
+
+    /// Who was found to be wrong since the last call.
+    pub fn take_accused(&mut self) -> Vec<(SourceId, Error)> {
+        std::mem::take(&mut self.accused)
+    }
+}
