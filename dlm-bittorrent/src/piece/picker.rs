@@ -322,6 +322,11 @@ impl Picker {
         self.order = order;
     }
 
+    /// The order in which pieces are picked.
+    pub fn order(&self) -> Order {
+        self.order
+    }
+
     /// Says by when somebody waits for the piece, or that nobody does. Such pieces come first, the earliest before all.
     /// Beyond 1,024 deadlines the latest is forgotten.
     pub fn set_deadline(&mut self, piece: u32, deadline: Option<Instant>) {

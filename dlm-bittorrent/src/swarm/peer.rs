@@ -117,7 +117,7 @@ impl Peer {
             suggested: VecDeque::new(),
             requests: VecDeque::new(),
             live: 0,
-            window: Window::new(now),
+            window: Window::new(),
             current: None,
             hungry: false,
             snubs: false,

@@ -4,14 +4,18 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
+use crate::piece::Order;
 use crate::wire::{Message, encode};
 
 use super::partial::{BlockState, Partial};
 use super::peer::{BlockRef, Peer, Request};
-use super::{Claim, Claims, PeerKey, Swarm};
+use super::{Claim, Claims, PeerKey, Swarm, peer_of};
 
 /// The most pieces that are claimed in vain before a peer is left without: the ledger's answer changes no faster.
 const MAX_CLAIMS: usize = 16;
+
+/// The most pieces that are begun for each peer, before they come first however common they are.
+const PARTIALS_PER_PEER: usize = 2;
 
 /// The most shared pieces that are compared for the one that is nearest to its end.
 const MAX_COMPARED: usize = 64;
@@ -118,13 +122,23 @@ impl Swarm {
         open.or_else(|| free.into_iter().find_map(|piece| self.start(now, key, piece, claims)))
     }
 
-    /// A piece that is nobody's own, or the peer's, and was begun.
-    fn shared(&self, key: PeerKey) -> Option<u32> {
+    /// A piece that is nobody's own, or the peer's, and was begun; unless the peer has a rarer one that was not, and few
+    /// are begun: what only a seed has is not to wait for what others could send, too.
+    fn shared(&mut self, key: PeerKey) -> Option<u32> {
         let peer = self.peer(key)?;
+        let peer_chokes = peer.chokes_us;
         let open = self.partials.open().iter().take(MAX_COMPARED);
         let rows = open.filter_map(|row| Some((*row, self.partials.get(*row)?)));
         let usable = rows.filter(|(_, partial)| may_join(partial, peer, key) && is_on_offer(partial, peer));
-        usable.min_by_key(|(_, partial)| partial.missing).map(|(row, _)| row)
+        let rank = |partial: &Partial| (self.picker.availability(partial.piece), partial.missing);
+        let (row, (availability, _)) =
+            usable.map(|(row, partial)| (row, rank(partial))).min_by_key(|(_, rank)| *rank)?;
+        if self.picker.order() == Order::Sequential || self.partials.len() > PARTIALS_PER_PEER * self.count {
+            return Some(row);
+        }
+        let rarest = self.picker.pick(peer_of(&self.slots, key)?.pieces.as_has());
+        let is_rarer = rarest.is_some_and(|piece| !peer_chokes && self.picker.availability(piece) < availability);
+        (!is_rarer).then_some(row)
     }
 
     /// A piece that nobody has begun with.

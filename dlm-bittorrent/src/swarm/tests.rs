@@ -45,7 +45,7 @@ struct Scripted {
 impl Scripted {
     /// A torrent of so many pieces of `blocks` blocks, none of them there.
     fn new(pieces: u32, blocks: u32) -> Self {
-        Self::with(pieces, blocks, |pieces| Bitfield::new(pieces))
+        Self::with(pieces, blocks, Bitfield::new)
     }
 
     fn with(pieces: u32, blocks: u32, had: impl FnOnce(u32) -> Bitfield) -> Self {

@@ -73,7 +73,7 @@ impl Swarm {
         peer.down.tick(elapsed);
         peer.up.tick(elapsed);
         if !peer.snubs {
-            peer.window.tick(now, peer.down.last_rate(), !peer.hungry);
+            peer.window.tick(peer.down.last_rate(), !peer.hungry);
         }
         if peer.is_wanted || peer.wants_us {
             peer.last_wanted = now;

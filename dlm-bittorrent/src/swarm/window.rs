@@ -1,9 +1,9 @@
 //! How many requests a peer is given at a time.
 //!
 //! A peer that always has requests in hand sends without a pause; more than that only binds blocks that others could
-//! send. So the window holds what the peer sends in twice the time that an answer takes.
+//! send. So the window holds what the peer sends in twice the time that an answer takes, or in two seconds.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::wire::BLOCK_LEN;
 
@@ -18,14 +18,12 @@ const DEFAULT_MAX: u32 = 250;
 /// 80 KiB of memory.
 const MAX: u32 = 4096;
 
-/// The shortest time that the window holds. Both sides' disks and schedulers pause for as long.
-const MIN_QUEUE: Duration = Duration::from_millis(500);
+/// The shortest time that the window holds. A peer with a limit may send what a second allows all at once, and disks
+/// pause for as long.
+const MIN_QUEUE: Duration = Duration::from_secs(2);
 
 /// The longest: with more in hand, an answer to a new request comes too late to be of use in a reader's window.
 const MAX_QUEUE: Duration = Duration::from_secs(6);
-
-/// For how long the shortest answer counts; then the path may have changed.
-const EPOCH: Duration = Duration::from_secs(10);
 
 /// Slow start is over when the rate grew by less than one in so many within a second.
 const GROWTH: f64 = 8.0;
@@ -36,14 +34,14 @@ pub(super) struct Window {
     max: u32,
     slow_start: bool,
     last_rate: f64,
-    /// The shortest time to an answer in this epoch and in the one before.
-    shortest: [Duration; 2],
-    epoch: Instant,
+    /// The shortest time to an answer ever. One of lately would have our own queue in it, and the window would grow with
+    /// itself.
+    shortest: Option<Duration>,
 }
 
 impl Window {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { size: MIN, max: DEFAULT_MAX, slow_start: true, last_rate: 0.0, shortest: [Duration::MAX; 2], epoch: now }
+    pub(super) fn new() -> Self {
+        Self { size: MIN, max: DEFAULT_MAX, slow_start: true, last_rate: 0.0, shortest: None }
     }
 
     pub(super) fn size(&self) -> u32 {
@@ -59,18 +57,14 @@ impl Window {
     /// An answer came after this long.
     #[inline]
     pub(super) fn answered(&mut self, after: Duration) {
-        self.shortest[0] = self.shortest[0].min(after);
+        self.shortest = Some(self.shortest.map_or(after, |shortest| shortest.min(after)));
         if self.slow_start && self.size < self.max {
             self.size += 1;
         }
     }
 
     /// A second or so has passed, in which the peer sent at this rate, and has been asked for all that it may be or not.
-    pub(super) fn tick(&mut self, now: Instant, rate: f64, was_full: bool) {
-        if now.saturating_duration_since(self.epoch) >= EPOCH {
-            self.epoch = now;
-            self.shortest = [Duration::MAX, self.shortest[0]];
-        }
+    pub(super) fn tick(&mut self, rate: f64, was_full: bool) {
         if rate == 0.0 {
             return;
         }
@@ -107,9 +101,9 @@ impl Window {
         self.size = MIN.min(self.max);
     }
 
-    /// The shortest time to an answer lately.
+    /// The shortest time to an answer.
     pub(super) fn latency(&self) -> Option<Duration> {
-        self.shortest.iter().min().copied().filter(|least| *least < Duration::MAX)
+        self.shortest
     }
 
     fn queue_time(&self) -> Duration {
@@ -124,11 +118,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     /// What a path with this round trip and rate does with the window: answers per second.
-    fn run(window: &mut Window, start: Instant, seconds: u32, round_trip: Duration, rate: f64) -> f64 {
+    fn run(window: &mut Window, seconds: u32, round_trip: Duration, rate: f64) -> f64 {
         let steps = 20;
         let step = SECOND / steps;
         let mut reached = 0.0;
-        for second in 0..seconds {
+        for _ in 0..seconds {
             let mut bytes = 0.0;
             for _ in 0..steps {
                 let outstanding = f64::from(window.size()) * f64::from(BLOCK_LEN);
@@ -137,7 +131,7 @@ mod tests {
                 let latency = round_trip.max(Duration::from_secs_f64(outstanding / rate));
                 (0..(sent / f64::from(BLOCK_LEN)) as u32).for_each(|_| window.answered(latency));
             }
-            window.tick(start + SECOND * second, bytes, true);
+            window.tick(bytes, true);
             reached = bytes;
         }
         reached
@@ -145,41 +139,37 @@ mod tests {
 
     #[test]
     fn a_fast_far_peer_is_filled_within_seconds() {
-        let now = Instant::now();
-        let mut window = Window::new(now);
+        let mut window = Window::new();
         window.set_max(2000);
         let full = 150.0 * 1024.0 * 1024.0;
-        assert!(run(&mut window, now, 5, Duration::from_millis(100), full) > full * 0.99);
+        assert!(run(&mut window, 5, Duration::from_millis(100), full) > full * 0.99);
         assert!(window.size() >= 1000, "{}", window.size());
     }
 
     #[test]
     fn a_slow_peer_gets_little() {
-        let now = Instant::now();
-        let mut window = Window::new(now);
-        run(&mut window, now, 30, Duration::from_millis(50), 100_000.0);
+        let mut window = Window::new();
+        run(&mut window, 30, Duration::from_millis(50), 100_000.0);
         assert!((2..=40).contains(&window.size()), "{}", window.size());
     }
 
     #[test]
     fn the_peers_own_limit_holds() {
-        let now = Instant::now();
-        let mut window = Window::new(now);
+        let mut window = Window::new();
         (0..10_000).for_each(|_| window.answered(SECOND));
         assert_eq!(window.size(), DEFAULT_MAX);
         window.set_max(1);
-        window.tick(now, 1e9, true);
-        window.tick(now, 1e9, true);
+        window.tick(1e9, true);
+        window.tick(1e9, true);
         assert_eq!(window.size(), 1);
         window.set_max(u32::MAX);
-        (0..10_000).for_each(|_| window.tick(now, 1e12, true));
+        (0..10_000).for_each(|_| window.tick(1e12, true));
         assert_eq!(window.size(), MAX);
     }
 
     #[test]
     fn who_does_not_answer_gets_one_at_a_time() {
-        let now = Instant::now();
-        let mut window = Window::new(now);
+        let mut window = Window::new();
         window.snubbed();
         assert_eq!(window.size(), 1);
         window.answered(SECOND);

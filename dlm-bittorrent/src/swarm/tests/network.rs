@@ -31,6 +31,7 @@ pub(crate) struct Node {
     busy_until: Instant,
     links: BTreeMap<PeerKey, usize>,
     next_served: usize,
+    serves_later: bool,
 }
 
 /// One direction of a connection.
@@ -101,6 +102,7 @@ impl Network {
             busy_until: self.now,
             links: BTreeMap::new(),
             next_served: 0,
+            serves_later: false,
         });
         let first = Duration::from_millis(self.rng.u64(..1000));
         self.schedule(first, Event::Tick(n));
@@ -127,7 +129,7 @@ impl Network {
             let Some(event) = self.queue.remove(&id) else { continue };
             self.handle(event);
             steps += 1;
-            if steps % 256 == 0 && done(self) {
+            if steps.is_multiple_of(256) && done(self) {
                 return;
             }
         }
@@ -156,7 +158,10 @@ impl Network {
                 self.pump(node);
                 self.schedule(SECOND, Event::Tick(node));
             }
-            Event::Serve(node) if self.nodes[node].alive => self.serve(node),
+            Event::Serve(node) if self.nodes[node].alive => {
+                self.nodes[node].serves_later = false;
+                self.serve(node);
+            }
             Event::Tick(_) | Event::Serve(_) => {}
         }
     }
@@ -248,7 +253,9 @@ impl Network {
             let this = &mut self.nodes[node];
             if this.busy_until > self.now + SECOND / 4 {
                 let wait = this.busy_until - self.now - SECOND / 5;
-                self.schedule(wait, Event::Serve(node));
+                if !std::mem::replace(&mut this.serves_later, true) {
+                    self.schedule(wait, Event::Serve(node));
+                }
                 return;
             }
             this.next_served += 1;

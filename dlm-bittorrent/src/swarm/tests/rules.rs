@@ -55,7 +55,7 @@ fn the_greeting_says_what_is_had() {
     assert_eq!(greet(Bitfield::new, old), []);
     assert_eq!(greet(Bitfield::full, Swarm::RESERVED), [Message::HaveAll]);
     assert_eq!(greet(Bitfield::full, old), [Message::Bitfield(Bytes::from_static(&[0xff, 0x80]))]);
-    assert_eq!(greet(some, Swarm::RESERVED), [bitfield.clone()]);
+    assert_eq!(greet(some, Swarm::RESERVED), std::slice::from_ref(&bitfield));
     assert_eq!(greet(some, old), [bitfield]);
 }
 

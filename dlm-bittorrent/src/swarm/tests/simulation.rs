@@ -22,9 +22,9 @@ fn two_hundred_peers_complete_in_spite_of_churn_poison_lies_and_stalls() {
     net.add(true, Manner::Honest, MIB, 40);
     net.add(true, Manner::Stalls, MIB, 40);
     let poisoner = net.add(true, Manner::Poison(20), MIB, 40);
-    let liars = [net.add(true, Manner::Mute, MIB, 40), net.add(true, Manner::Mute, MIB, 40)];
+    (0..2).for_each(|_| _ = net.add(true, Manner::Mute, MIB, 40));
     while net.nodes.len() < 200 {
-        let manner = if net.nodes.len() % 17 == 0 { Manner::Stalls } else { Manner::Honest };
+        let manner = if net.nodes.len().is_multiple_of(17) { Manner::Stalls } else { Manner::Honest };
         net.add(false, manner, MIB / 4.0, 20);
     }
     // Some go before they are done, and one of the seeds with them.
@@ -42,7 +42,6 @@ fn two_hundred_peers_complete_in_spite_of_churn_poison_lies_and_stalls() {
     let bans = net.nodes.iter().filter(|node| node.swarm.list.is_banned(address(poisoner as u32).ip())).count();
     let failed: u32 = net.nodes.iter().map(|node| node.ledger.failed).sum();
     assert!(bans > 0 && failed > 0, "the poisoner was banned by {bans}, {failed} pieces were bad");
-    let _ = liars;
 }
 
 #[test]
@@ -63,7 +62,7 @@ fn the_same_seed_gives_the_same_run() {
 
 #[test]
 fn peers_share_the_work_of_a_slow_seed() {
-    let content = Content::new(64, 2 * BLOCK_LEN);
+    let content = Content::new(128, 2 * BLOCK_LEN);
     let total = content.geometry.total();
     let mut net = Network::new(content, Duration::from_millis(20), 5);
     let start = net.now;
@@ -72,10 +71,10 @@ fn peers_share_the_work_of_a_slow_seed() {
     net.run(SECOND * 600, all_done);
     assert!(all_done(&net), "not done");
     let uploaded = net.nodes[seed].swarm.stats().uploaded;
-    assert!(uploaded < total * 6, "the seed sent {uploaded} bytes, {} copies", uploaded / total);
-    // One copy takes the seed 8 seconds. All is done soon after, though there are thirty.
+    assert!(uploaded < total * 4, "the seed sent {uploaded} bytes, {} copies", uploaded / total);
+    // One copy takes the seed 16 seconds, thirty would take eight minutes.
     let took = net.now - start;
-    assert!(took < SECOND * 45, "{took:?}");
+    assert!(took < SECOND * 60, "{took:?}");
     let wasted: u64 = net.nodes.iter().map(|node| node.swarm.stats().wasted).sum();
     assert!(wasted < total * 30 / 20, "{wasted} bytes were wasted, of {}", total * 30);
 }
