@@ -14,7 +14,7 @@ use fastrand::Rng;
 use super::Bitfield;
 
 /// How many pieces of the order are looked at before the search goes by the peer's bitfield instead.
-const MAX_PROBES: u32 = 4096;
+const MAX_PROBES: u32 = 1024;
 
 /// How many pieces of a peer's bitfield are compared then. The best of so many is close to the rarest of all.
 const MAX_COMPARED: usize = 1024;
@@ -322,6 +322,11 @@ impl Picker {
         self.order = order;
     }
 
+    /// The order in which pieces are picked.
+    pub fn order(&self) -> Order {
+        self.order
+    }
+
     /// Says by when somebody waits for the piece, or that nobody does. Such pieces come first, the earliest before all.
     /// Beyond 1,024 deadlines the latest is forgotten.
     pub fn set_deadline(&mut self, piece: u32, deadline: Option<Instant>) {
@@ -345,6 +350,12 @@ impl Picker {
     /// The pieces that somebody waits for, the most urgent first.
     pub fn urgent(&self) -> impl Iterator<Item = u32> + '_ {
         self.deadlines.iter().map(|(_, piece)| *piece)
+    }
+
+    /// Whether somebody waits for a piece.
+    #[inline]
+    pub fn is_urgent(&self) -> bool {
+        !self.deadlines.is_empty()
     }
 
     fn rarest(&mut self, has: Has<'_>) -> Option<u32> {

@@ -1,0 +1,17 @@
+//! Peers: whom to connect to, whom to believe, and whom to upload to. No I/O, no clock.
+
+mod allowed_fast;
+mod choker;
+mod filter;
+mod list;
+mod priority;
+mod rate;
+mod uploads;
+
+pub use allowed_fast::{ALLOWED_FAST, allowed_fast};
+pub use choker::{Choker, Contender, OPTIMISTIC, ROUND};
+pub use filter::{Access, FilterError, IpFilter};
+pub use list::{Added, Bans, Ended, MAX_BANS, MAX_CANDIDATES, Origin, PeerList, Room};
+pub use priority::canonical_priority;
+pub use rate::Meter;
+pub use uploads::{MAX_UPLOAD_LEN, MAX_UPLOADS, UploadQueue};

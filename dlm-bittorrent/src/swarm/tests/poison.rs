@@ -1,0 +1,93 @@
+use super::*;
+
+/// Requests of both peers for blocks of the only piece, two each.
+fn shared_piece() -> (Scripted, [PeerKey; 2], [Vec<Block>; 2]) {
+    let mut test = Scripted::new(1, 4);
+    let keys = [test.seed(1), test.seed(2)];
+    let requests = keys.map(|key| test.requests(key));
+    assert_eq!(requests.each_ref().map(Vec::len), [2, 2]);
+    (test, keys, requests)
+}
+
+#[test]
+fn who_alone_sent_a_bad_piece_is_banned_at_once() {
+    let mut test = Scripted::new(2, 2);
+    let key = test.seed(1);
+    for block in test.requests(key) {
+        let bad = test.bad(block);
+        test.deliver(key, bad);
+    }
+    assert!(test.swarm.addresses().is_banned(address(1).ip()));
+    assert_eq!(test.closings(), [(key, Close::Banned)]);
+    let again = test.swarm.connected(test.now, address(1), true, &handshake(1, Swarm::RESERVED));
+    assert_eq!(again, Err(Refusal::Denied));
+}
+
+#[test]
+fn of_several_only_the_one_whose_block_was_bad_is_banned() {
+    let (mut test, [good, evil], [first, second]) = shared_piece();
+    for block in first {
+        let message = test.good(block);
+        test.deliver(good, message);
+    }
+    let (fine, bad) = (test.good(second[0]), test.bad(second[1]));
+    test.deliver(evil, fine);
+    test.deliver(evil, bad);
+    assert!(test.swarm.had_failed(0));
+    assert_eq!(test.closings(), [], "nobody knows yet who it was");
+    // Both are on parole: whoever asks first has the piece for itself.
+    loop {
+        let requests = test.requests(good);
+        assert_eq!(test.requests(evil), [], "the piece is the other's");
+        if requests.is_empty() {
+            break;
+        }
+        for block in requests {
+            let message = test.good(block);
+            test.deliver(good, message);
+        }
+    }
+    assert!(test.swarm.had().is_full() && !test.swarm.had_failed(0));
+    assert!(test.swarm.addresses().is_banned(address(2).ip()));
+    assert!(!test.swarm.addresses().is_banned(address(1).ip()));
+    assert!(!test.swarm.peer(good).unwrap().parole, "it has shown that it is honest");
+}
+
+#[test]
+fn who_has_left_is_banned_all_the_same() {
+    let (mut test, [good, evil], [first, second]) = shared_piece();
+    for (key, blocks, lies) in [(good, first, false), (evil, second, true)] {
+        for block in blocks {
+            let message = if lies { test.bad(block) } else { test.good(block) };
+            test.deliver(key, message);
+        }
+    }
+    test.swarm.disconnected(test.now, evil);
+    loop {
+        let requests = test.requests(good);
+        if requests.is_empty() {
+            break;
+        }
+        for block in requests {
+            let message = test.good(block);
+            test.deliver(good, message);
+        }
+    }
+    assert!(test.swarm.addresses().is_banned(address(2).ip()));
+    assert!(!test.swarm.addresses().is_banned(address(1).ip()));
+}
+
+#[test]
+fn what_was_lost_by_nobodys_fault_is_fetched_again() {
+    let mut test = Scripted::new(1, 2);
+    let key = test.seed(1);
+    let blocks = test.requests(key);
+    for block in &blocks {
+        let message = test.good(*block);
+        test.hear(key, message);
+    }
+    test.ledger.claimed.clear();
+    test.swarm.piece_lost(0);
+    assert_eq!(test.requests(key), blocks);
+    assert_eq!(test.closings(), []);
+}
