@@ -1,1 +1,3 @@
 //! BitTorrent for dlm.
+
+pub mod bencode;
