@@ -1,0 +1,5 @@
+//! Trackers.
+
+mod url;
+
+pub use url::{TrackerUrl, is_local};
