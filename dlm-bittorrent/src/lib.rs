@@ -18,6 +18,7 @@ pub mod metainfo;
 pub mod peer;
 mod percent;
 pub mod piece;
+mod session;
 pub mod swarm;
 pub mod tracker;
 pub mod wire;

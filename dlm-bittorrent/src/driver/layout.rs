@@ -1,0 +1,73 @@
+//! [`Layout`]: where a torrent's bytes are among the entries of a download.
+
+use std::ops::Range;
+
+use dlm_api::{Algorithm, Digest, EntryId, EntryPath, Fact, Piece, Result, Span, Transfer};
+
+use crate::metainfo::Info;
+
+/// How many pieces are told at once: few enough for what is told to stay small, many enough to be quick.
+const TOLD_AT_ONCE: usize = 4096;
+
+/// Where a torrent's bytes are among the entries of a download.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    info: Info,
+    /// Of each file that has bytes.
+    entries: Vec<Option<EntryId>>,
+}
+
+impl Layout {
+    /// Tells which files and pieces there are, and remembers the entries' numbers.
+    pub(super) fn learn(info: &Info, transfer: &Transfer) -> Result<Self> {
+        let mut entries = Vec::with_capacity(info.files().len());
+        for file in info.files() {
+            if !file.is_wanted() && file.len == 0 {
+                entries.push(None);
+                continue;
+            }
+            // Several may have one name, and no file is called so: made safe, no name begins with a dot.
+            let path = if file.is_pad { EntryPath::new(&format!(".pad/{}", file.offset))? } else { file.path.clone() };
+            transfer.learn(Fact::Entry { path: path.clone(), len: Some(file.len) })?;
+            let entry = transfer.entry_at(&path);
+            if let (Some(entry), true) = (entry, file.is_pad) {
+                transfer.learn(Fact::Padding(entry))?;
+            }
+            entries.push(entry);
+        }
+        let layout = Self { info: info.clone(), entries };
+        let mut pieces = Vec::with_capacity(TOLD_AT_ONCE);
+        for piece in 0..info.piece_count() {
+            let Some(hash) = info.piece_hash(piece) else { break };
+            let digest = Digest::new(Algorithm::Sha1, &hash[..])?;
+            pieces.push(Piece { spans: layout.piece(piece).into(), digest });
+            if pieces.len() == TOLD_AT_ONCE {
+                transfer.learn(Fact::Pieces(std::mem::replace(&mut pieces, Vec::with_capacity(TOLD_AT_ONCE))))?;
+            }
+        }
+        transfer.learn(Fact::Pieces(pieces))?;
+        transfer.learn(Fact::LayoutComplete)?;
+        Ok(layout)
+    }
+
+    /// Where a piece is.
+    pub(super) fn piece(&self, piece: u32) -> Vec<Span> {
+        self.spans(self.info.geometry().piece_range(piece))
+    }
+
+    /// Where a range of the torrent's bytes is.
+    pub(super) fn spans(&self, range: Range<u64>) -> Vec<Span> {
+        let parts = self.info.spans(range);
+        parts.filter_map(|(file, range)| Some(Span::new(self.entries[file]?, range))).collect()
+    }
+
+    /// Whether somebody wants a byte of the piece.
+    pub(super) fn is_wanted(&self, transfer: &Transfer, piece: u32) -> bool {
+        self.piece(piece).iter().any(|span| transfer.is_wanted(span.entry))
+    }
+
+    /// Whether the piece is here.
+    pub(super) fn is_sealed(&self, transfer: &Transfer, piece: u32) -> bool {
+        self.piece(piece).iter().all(|span| transfer.is_sealed(span))
+    }
+}
