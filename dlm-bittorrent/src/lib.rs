@@ -8,6 +8,7 @@
 //! - [`peer`] decides whom to connect to and whom to upload to;
 //! - [`swarm`] joins it all into one torrent.
 
+pub mod bencode;
 pub mod peer;
 pub mod piece;
 pub mod swarm;
