@@ -11,6 +11,8 @@
 //! - [`swarm`] joins it all into one torrent.
 
 pub mod bencode;
+mod config;
+mod driver;
 mod host_port;
 mod info_hash;
 pub mod magnet;
@@ -18,12 +20,17 @@ pub mod metainfo;
 pub mod peer;
 mod percent;
 pub mod piece;
+mod protocol;
 mod session;
+mod source;
 pub mod swarm;
 pub mod tracker;
 pub mod wire;
 
+pub use config::{BitTorrentConfig, SeedGoal};
 pub use host_port::HostPort;
 pub use info_hash::InfoHash;
 pub use magnet::Magnet;
 pub use metainfo::{File, Geometry, Info, Metainfo};
+pub use protocol::BitTorrent;
+pub use source::TorrentSource;

@@ -1,9 +1,11 @@
 //! Peers: whom to connect to, whom to believe, and whom to upload to. No I/O, no clock.
 
 mod allowed_fast;
+pub(crate) mod budget;
 mod choker;
 mod filter;
 mod list;
+mod metadata;
 mod priority;
 mod rate;
 mod uploads;
@@ -12,6 +14,7 @@ pub use allowed_fast::{ALLOWED_FAST, allowed_fast};
 pub use choker::{Choker, Contender, OPTIMISTIC, ROUND};
 pub use filter::{Access, FilterError, IpFilter};
 pub use list::{Added, Bans, Ended, MAX_BANS, MAX_CANDIDATES, Origin, PeerList, Room};
+pub use metadata::{Fetched, IsRight, MAX_METADATA, MetadataFetch, MetadataServer};
 pub use priority::canonical_priority;
 pub use rate::Meter;
 pub use uploads::{MAX_UPLOAD_LEN, MAX_UPLOADS, UploadQueue};

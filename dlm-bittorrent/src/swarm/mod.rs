@@ -16,7 +16,6 @@
 //! The invariants: a piece is claimed exactly once for each partial piece; a block's count of requests is the number of
 //! peers that it is requested from; and everything that a peer can make grow has a named bound.
 
-mod budget;
 mod connection;
 mod events;
 mod partial;

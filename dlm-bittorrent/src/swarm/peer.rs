@@ -9,8 +9,8 @@ use crate::piece::{Bitfield, Has};
 use crate::wire::{Message, PeerId};
 
 use super::Close;
-use super::budget::Budget;
 use super::window::Window;
+use crate::peer::budget::Budget;
 
 /// Where a block stands in the table of partial pieces. While it is referred to, its row stays.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

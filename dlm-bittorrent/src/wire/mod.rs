@@ -3,6 +3,7 @@
 //! Everything here takes what a stranger sent, so nothing here may panic or hold on to more than it was given.
 
 pub mod codec;
+pub mod extension;
 pub mod handshake;
 pub mod message;
 

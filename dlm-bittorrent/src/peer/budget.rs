@@ -4,7 +4,7 @@ use std::time::Instant;
 
 /// Messages that a peer may send in a burst, and per second in the long run.
 #[derive(Clone, Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     burst: u32,
     per_second: u32,
     left: f64,
@@ -14,30 +14,32 @@ pub(super) struct Budget {
 impl Budget {
     /// Keep-alives, choking, interest, what is known already, and what nobody knows: a peer's state changes a few times a
     /// minute.
-    pub(super) fn chatter(now: Instant) -> Self {
+    pub(crate) fn chatter(now: Instant) -> Self {
         Self::new(now, 300, 20)
     }
 
     /// Requests that are not answered: those that were on their way when the peer was choked, a whole queue each time.
-    pub(super) fn refused(now: Instant) -> Self {
-        Self::new(now, 4 * crate::peer::MAX_UPLOADS as u32, 1000)
+    pub(crate) fn refused(now: Instant) -> Self {
+        Self::new(now, 4 * super::MAX_UPLOADS as u32, 1000)
     }
 
     /// Messages of extensions: metadata comes in some hundred pieces at once.
-    pub(super) fn extended(now: Instant) -> Self {
+    pub(crate) fn extended(now: Instant) -> Self {
         Self::new(now, 2000, 100)
     }
 
-    fn new(now: Instant, burst: u32, per_second: u32) -> Self {
+    pub(crate) fn new(now: Instant, burst: u32, per_second: u32) -> Self {
         Self { burst, per_second, left: burst.into(), at: now }
     }
 
     /// One more message; false if it is one too many.
-    pub(super) fn spend(&mut self, now: Instant) -> bool {
+    pub(crate) fn spend(&mut self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
         self.at = now;
-        self.left = (self.left + elapsed * f64::from(self.per_second)).min(self.burst.into()) - 1.0;
-        self.left >= 0.0
+        self.left = (self.left + elapsed * f64::from(self.per_second)).min(self.burst.into());
+        let is_enough = self.left >= 1.0;
+        self.left -= if is_enough { 1.0 } else { 0.0 };
+        is_enough
     }
 }
 
