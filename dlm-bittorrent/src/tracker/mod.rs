@@ -4,6 +4,7 @@
 //! is to be asked, and when.
 
 mod announce;
+pub(crate) mod client;
 mod exchange;
 mod tiers;
 mod url;

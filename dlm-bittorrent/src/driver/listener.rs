@@ -1,0 +1,123 @@
+//! [`Listener`]: the port that peers connect to, for all torrents.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use dlm_api::{Error, Result};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time;
+
+use super::Common;
+use crate::InfoHash;
+use crate::session::listen;
+use crate::wire::Handshake;
+
+/// How many connections may be waited for to say which torrent they are for. More wait in the system's queue.
+const MAX_UNKNOWN: usize = 32;
+
+/// How long nothing is accepted after that failed: most often there are too many open files, and that passes.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Somebody who connected to us.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) stream: TcpStream,
+    pub(crate) address: SocketAddr,
+    pub(crate) handshake: Handshake,
+}
+
+/// The listener of a client, for as long as a torrent needs one.
+#[derive(Default, Debug)]
+pub(crate) struct Listeners(Mutex<Weak<Listener>>);
+
+impl Listeners {
+    /// The listener; a new one if there is none.
+    pub(crate) async fn get(&self, address: SocketAddr) -> Result<Arc<Listener>> {
+        let there = || self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        if let Some(listener) = there() {
+            return Ok(listener);
+        }
+        let failed = |e: io::Error| Error::network("cannot listen for peers", e).with("address", address);
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let port = socket.local_addr().map_err(failed)?.port();
+        let listener = Arc::new(Listener { socket, port, torrents: Mutex::default() });
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(first) = known.upgrade() {
+            // Another torrent was faster.
+            return Ok(first);
+        }
+        *known = Arc::downgrade(&listener);
+        Ok(listener)
+    }
+}
+
+/// The port that peers connect to.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: TcpListener,
+    port: u16,
+    torrents: Mutex<HashMap<InfoHash, mpsc::Sender<Incoming>>>,
+}
+
+/// A torrent that peers can connect to, for as long as this lives.
+pub(crate) struct Registered {
+    listener: Arc<Listener>,
+    torrent: InfoHash,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.listener.torrents().remove(&self.torrent);
+    }
+}
+
+impl Listener {
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn torrents(&self) -> MutexGuard<'_, HashMap<InfoHash, mpsc::Sender<Incoming>>> {
+        self.torrents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who connects for this torrent is passed on.
+    pub(crate) fn register(self: &Arc<Self>, torrent: InfoHash, to: mpsc::Sender<Incoming>) -> Registered {
+        self.torrents().insert(torrent, to);
+        Registered { listener: self.clone(), torrent }
+    }
+
+    /// Accepts connections, for whichever torrent they are. Each torrent does this while it runs.
+    pub(crate) async fn accept_all(&self, common: &Common) {
+        let mut unknown = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                accepted = self.socket.accept(), if unknown.len() < MAX_UNKNOWN => match accepted {
+                    Ok((stream, address)) if common.config.filter.allows(address.ip()) => {
+                        unknown.push(self.pass_on(stream, address));
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, "cannot accept a connection");
+                        time::sleep(PAUSE).await;
+                    }
+                },
+                Some(()) = unknown.next() => {}
+            }
+        }
+    }
+
+    async fn pass_on(&self, mut stream: TcpStream, address: SocketAddr) {
+        let Ok(handshake) = listen(&mut stream).await else { return };
+        let torrent = self.torrents().get(&InfoHash(handshake.info_hash)).cloned();
+        if let Some(torrent) = torrent {
+            // A torrent that has too many to look at takes no more.
+            let _ = torrent.try_send(Incoming { stream, address, handshake });
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! [`fetch`]: the `info` of a magnet link, from peers (BEP 9).
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use dlm_api::{Error, ErrorKind, Result, Task, Transfer};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc};
+use tokio::time;
+
+use super::peer::CLIENT;
+use super::{Announcer, Common, now};
+use crate::InfoHash;
+use crate::metainfo::Info;
+use crate::peer::{Ended, Fetched, MetadataFetch, Origin, PeerList, Room};
+use crate::session::{PATIENCE, Ready, Session, shake_hands};
+use crate::wire::extension::{Extension, ExtensionHandshake, HANDSHAKE, MetadataMessage};
+use crate::wire::{Message, Reserved, encode};
+
+/// How many peers are asked at a time. The metadata is small, and the first few that answer are enough.
+const MAX_PEERS: usize = 12;
+
+/// How long a peer may say nothing.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// How often requests that were not answered are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the connections share.
+struct Shared {
+    common: Arc<Common>,
+    info_hash: InfoHash,
+    fetch: Mutex<MetadataFetch<SocketAddr>>,
+    /// The metadata, and who is to be banned.
+    found: Mutex<Option<Bytes>>,
+    bans: Mutex<Vec<SocketAddr>>,
+    done: Notify,
+    /// Something has changed that others may be asked for.
+    changed: Notify,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Fetches the `info` with this hash, from peers that trackers and others tell of. Those are given back: they have the torrent.
+pub(crate) async fn fetch(
+    common: &Arc<Common>,
+    transfer: &Transfer,
+    info_hash: InfoHash,
+    announcer: &mut Announcer,
+    peers: &mut mpsc::Receiver<(Origin, Vec<SocketAddr>)>,
+) -> Result<(Info, Vec<(Origin, SocketAddr)>)> {
+    let shared = Arc::new(Shared {
+        common: common.clone(),
+        info_hash,
+        fetch: Mutex::new(MetadataFetch::of_sha1(info_hash.0)),
+        found: Mutex::default(),
+        bans: Mutex::default(),
+        done: Notify::new(),
+        changed: Notify::new(),
+    });
+    let mut list = PeerList::new(MAX_PEERS, MAX_PEERS, fastrand::Rng::new());
+    let mut known = Vec::new();
+    let mut running: FuturesUnordered<Task<(SocketAddr, Result<()>)>> = FuturesUnordered::new();
+    let mut tick = time::interval(TICK);
+    let room = Room { half_open: MAX_PEERS, connections: MAX_PEERS };
+    loop {
+        if let Some(metadata) = lock(&shared.found).take() {
+            return Ok((Info::parse_verified(metadata, info_hash)?, known));
+        }
+        lock(&shared.bans).drain(..).for_each(|address| list.ban(address.ip()));
+        while let Some(address) = list.next(now(), room) {
+            let shared = shared.clone();
+            running.push(transfer.spawn(async move { (address, ask(&shared, address).await) }));
+        }
+        tokio::select! {
+            () = shared.done.notified() => {}
+            Some(ended) = running.next() => {
+                if let Some((address, result)) = ended {
+                    tracing::debug!(%address, ?result, "a peer has no more metadata to give");
+                    lock(&shared.fetch).left(address);
+                    list.ended(now(), address, true, Ended::Failed);
+                    shared.changed.notify_waiters();
+                }
+            }
+            Some((origin, addresses)) = peers.recv() => {
+                for address in addresses {
+                    if common.config.filter.allows(address.ip()) {
+                        list.add(address, origin);
+                        known.push((origin, address));
+                    }
+                }
+            }
+            () = announcer.run() => {}
+            _ = tick.tick() => shared.changed.notify_waiters(),
+        }
+    }
+}
+
+/// Asks one peer for as much as it has.
+async fn ask(shared: &Shared, address: SocketAddr) -> Result<()> {
+    let late = |_| Error::new(ErrorKind::Timeout, "the peer doesn't answer");
+    let connected = time::timeout(PATIENCE, TcpStream::connect(address)).await.map_err(late)?;
+    let mut stream = connected.map_err(|e| Error::network("cannot connect to the peer", e))?;
+    let theirs = shake_hands(&mut stream, &shared.common.handshake(shared.info_hash.0)).await?;
+    if theirs.info_hash != shared.info_hash.0 || !theirs.reserved.has(Reserved::EXTENSIONS) {
+        return Err(Error::new(ErrorKind::Unsupported, "the peer has no metadata to give"));
+    }
+    let mut session = Session::new(stream, None, Arc::new(Notify::new()));
+    let mut text = BytesMut::new();
+    encode(&Message::Extended { id: HANDSHAKE, payload: ExtensionHandshake::ours(CLIENT).encode() }, &mut text);
+    session.out().push(text.split().freeze());
+    let mut extensions = ExtensionHandshake::default();
+    let mut heard = time::Instant::now();
+    loop {
+        if let Some(number) = extensions.number_of(Extension::Metadata) {
+            while let Some(piece) = lock(&shared.fetch).next_request(now(), address) {
+                let payload = MetadataMessage::Request(piece).encode();
+                encode(&Message::Extended { id: number, payload }, &mut text);
+            }
+            session.out().push(text.split().freeze());
+        }
+        let ready = tokio::select! {
+            ready = session.wait() => ready?,
+            () = shared.changed.notified() => Ready::Woken,
+            () = time::sleep_until(heard + SILENCE) => return Err(Error::new(ErrorKind::Timeout, "the peer is silent")),
+        };
+        if ready == Ready::Closed {
+            return Err(Error::new(ErrorKind::Network, "the peer hung up"));
+        }
+        while let Some(message) = session.next_message()? {
+            let Message::Extended { id, payload } = message else { continue };
+            heard = time::Instant::now();
+            if id == HANDSHAKE {
+                let strange = |e| Error::new(ErrorKind::Protocol, "the peer's extensions make no sense").with_source(e);
+                extensions.update(ExtensionHandshake::decode(&payload).map_err(strange)?);
+                let joined = extensions.metadata_len.is_some_and(|len| lock(&shared.fetch).joined(address, len));
+                if !joined {
+                    return Err(Error::new(ErrorKind::Unsupported, "the peer has no metadata to give"));
+                }
+            } else if Extension::from_number(id) == Some(Extension::Metadata)
+                && let Ok(Some(message)) = MetadataMessage::decode(&payload)
+            {
+                take(shared, address, &message)?;
+            }
+        }
+    }
+}
+
+/// Takes an answer.
+fn take(shared: &Shared, address: SocketAddr, message: &MetadataMessage) -> Result<()> {
+    let fetched = lock(&shared.fetch).received(now(), address, message);
+    match fetched {
+        Fetched::Nothing => {}
+        Fetched::Done { metadata, liars } => {
+            lock(&shared.bans).extend(liars);
+            *lock(&shared.found) = Some(metadata);
+            shared.done.notify_one();
+        }
+        Fetched::Wrong(liar) => {
+            lock(&shared.bans).extend(liar);
+            shared.changed.notify_waiters();
+            shared.done.notify_one();
+            if liar == Some(address) {
+                return Err(Error::new(ErrorKind::Corrupt, "the peer's metadata is wrong"));
+            }
+        }
+    }
+    Ok(())
+}

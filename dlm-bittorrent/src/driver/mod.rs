@@ -1,0 +1,262 @@
+//! Drives one torrent: the connections, timers and trackers around its [`Swarm`].
+
+mod announcer;
+mod dialer;
+mod layout;
+mod listener;
+mod metadata;
+mod peer;
+mod store;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use dlm_api::{Error, Limiter, Peers, Result, Sharing, Transfer};
+use tokio::sync::{Notify, mpsc};
+use tokio::time;
+
+use crate::config::BitTorrentConfig;
+use crate::metainfo::Info;
+use crate::peer::Origin;
+use crate::piece::{Bitfield, Geometry, Priority};
+use crate::swarm::{Close, Config, PeerKey, Swarm};
+use crate::wire::{Handshake, PeerId, Reserved};
+
+pub(crate) use announcer::{Announcer, Figures};
+pub(crate) use dialer::Room;
+pub(crate) use layout::Layout;
+pub(crate) use listener::{Incoming, Listener, Listeners};
+pub(crate) use metadata::fetch as fetch_metadata;
+use store::Store;
+
+/// How often a swarm's timers are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often pieces are looked for that other sources have brought, while there are such.
+const ELSEWHERE: Duration = Duration::from_secs(5);
+
+/// How long trackers are told, at the end, that we leave. It is a courtesy, and nobody is to wait for it.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How many lists of new peers may wait.
+pub(crate) const LISTS: usize = 16;
+
+/// What all torrents of one client share.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) config: BitTorrentConfig,
+    pub(crate) peer_id: PeerId,
+    pub(crate) http: dlm_http::HttpClient,
+    pub(crate) uploads: Limiter,
+    pub(crate) room: Room,
+    pub(crate) listeners: Listeners,
+}
+
+impl Common {
+    /// What we say first.
+    pub(crate) fn handshake(&self, info_hash: [u8; 20]) -> Handshake {
+        Handshake { reserved: Reserved::FAST.with(Reserved::EXTENSIONS), info_hash, peer_id: self.peer_id }
+    }
+}
+
+/// One torrent, as all of its connections see it.
+#[derive(Debug)]
+pub(super) struct Torrent {
+    common: Arc<Common>,
+    info: Info,
+    swarm: Mutex<Swarm>,
+    store: Store,
+    /// How each connection is told that there is something for it.
+    connections: Mutex<HashMap<PeerKey, Connection>>,
+    /// The port that others can connect to.
+    port: Option<u16>,
+    /// What ended it all.
+    failed: Mutex<Option<Error>>,
+    /// Something has happened that the driver has to look at.
+    nudge: Notify,
+}
+
+#[derive(Clone, Debug)]
+struct Connection {
+    wake: Arc<Notify>,
+    closing: Arc<AtomicBool>,
+}
+
+impl Torrent {
+    fn swarm(&self) -> MutexGuard<'_, Swarm> {
+        // Each of its calls leaves it whole, and none panics.
+        self.swarm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connections(&self) -> MutexGuard<'_, HashMap<PeerKey, Connection>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the connections for which the swarm has something.
+    fn wake(&self) {
+        let (mut awake, mut closings): (Vec<PeerKey>, Vec<(PeerKey, Close)>) = (Vec::new(), Vec::new());
+        {
+            let mut swarm = self.swarm();
+            swarm.wakes(&mut awake);
+            swarm.closings(&mut closings);
+        }
+        if awake.is_empty() && closings.is_empty() {
+            return;
+        }
+        let connections = self.connections();
+        for (key, why) in closings {
+            if let Some(connection) = connections.get(&key) {
+                tracing::debug!(?key, ?why, "a connection is not wanted any more");
+                connection.closing.store(true, Ordering::Relaxed);
+                connection.wake.notify_one();
+            }
+        }
+        awake.iter().filter_map(|key| connections.get(key)).for_each(|connection| connection.wake.notify_one());
+    }
+
+    /// Everything ends with this error.
+    fn fail(&self, error: Error) {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.nudge.notify_one();
+    }
+
+    fn failure(&self) -> Option<Error> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// What a torrent is driven with.
+pub(crate) struct Plan {
+    pub(crate) common: Arc<Common>,
+    pub(crate) transfer: Transfer,
+    pub(crate) info: Info,
+    pub(crate) listener: Option<Arc<Listener>>,
+    pub(crate) announcer: Announcer,
+    /// Peers as trackers, the user and others tell of them.
+    pub(crate) peers: mpsc::Receiver<(Origin, Vec<SocketAddr>)>,
+}
+
+/// Fetches and shares a torrent until it is complete, and the goal for sharing it is reached.
+pub(crate) async fn drive(plan: Plan) -> Result<()> {
+    let Plan { common, transfer, info, listener, mut announcer, mut peers } = plan;
+    let layout = Layout::learn(&info, &transfer)?;
+    // From here on it isn't over before we say so.
+    let mut sharing = Some(transfer.share());
+    let (geometry, had) = pieces(&info, &layout, &transfer)?;
+    let was_complete = had.is_full();
+    let torrent = {
+        let config = Config::new(info.info_hash().0, common.peer_id)
+            .with_peers(common.config.max_peers, common.config.max_half_open)
+            .with_upload_slots(common.config.upload_slots)
+            .with_filter(common.config.filter.clone());
+        let mut swarm = Swarm::new(now(), config, geometry, had, fastrand::Rng::new());
+        swarm.set_priorities(
+            (0..geometry.pieces()).filter(|piece| !layout.is_wanted(&transfer, *piece)).map(|piece| (piece, Priority::SKIP)),
+        );
+        Arc::new(Torrent {
+            swarm: Mutex::new(swarm),
+            store: Store::new(transfer.clone(), layout, geometry),
+            connections: Mutex::default(),
+            port: listener.as_ref().map(|listener| listener.port()),
+            failed: Mutex::default(),
+            nudge: Notify::new(),
+            common: common.clone(),
+            info,
+        })
+    };
+    let (incoming_sender, mut incoming) = mpsc::channel(LISTS);
+    let _registered = listener.as_ref().map(|listener| listener.register(torrent.info.info_hash(), incoming_sender));
+    let accepting = async {
+        match &listener {
+            Some(listener) => listener.accept_all(&common).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(accepting);
+    let mut dialer = dialer::Dialer::new(torrent.clone());
+    let mut changes = transfer.changes();
+    let mut tick = time::interval(TICK);
+    tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut looked = now();
+    let mut complete_since: Option<Instant> = None;
+    loop {
+        if let Some(error) = torrent.failure() {
+            return Err(error);
+        }
+        if complete_since.is_none() && transfer.left() == Some(0) {
+            complete_since = Some(now());
+            if !was_complete {
+                announcer.completed();
+            }
+        }
+        if let Some(since) = complete_since {
+            let uploaded = torrent.swarm().stats().uploaded;
+            if common.config.seed.is_reached(uploaded, torrent.info.len(), now().saturating_duration_since(since)) {
+                break;
+            }
+        }
+        dialer.fill();
+        torrent.wake();
+        tokio::select! {
+            Some(Incoming { stream, address, handshake }) = incoming.recv() => dialer.welcome(stream, address, handshake),
+            () = &mut accepting => {}
+            Some((origin, list)) = peers.recv() => {
+                let mut swarm = torrent.swarm();
+                list.into_iter().for_each(|address| drop(swarm.addresses().add(address, origin)));
+            }
+            () = announcer.run() => {}
+            () = dialer.ended() => {}
+            () = torrent.nudge.notified() => {}
+            () = changes.next() => {
+                if transfer.live_sources() > 1 && now().saturating_duration_since(looked) >= ELSEWHERE {
+                    looked = now();
+                    look_elsewhere(&torrent, &transfer);
+                }
+            }
+            _ = tick.tick() => {
+                let stats = {
+                    let mut swarm = torrent.swarm();
+                    swarm.tick(now(), &mut &torrent.store);
+                    swarm.stats()
+                };
+                announcer.figures().set(stats.uploaded, stats.downloaded, transfer.left());
+                transfer.set_peers(Peers::new(stats.peers as u32, stats.seeds as u32, stats.copies.thousandths()));
+            }
+        }
+    }
+    drop(dialer);
+    // It may fail, and nobody would care.
+    let _ = time::timeout(FAREWELL, announcer.stop()).await;
+    drop::<Option<Sharing>>(sharing.take());
+    Ok(())
+}
+
+/// How the torrent is cut, and which of its pieces are here.
+fn pieces(info: &Info, layout: &Layout, transfer: &Transfer) -> Result<(Geometry, Bitfield)> {
+    let cut = |e| Error::new(dlm_api::ErrorKind::InvalidInput, "the torrent can't be cut into pieces").with_source(e);
+    let geometry = Geometry::new(info.len(), info.piece_len()).map_err(cut)?;
+    let mut had = Bitfield::new(geometry.pieces());
+    (0..geometry.pieces()).filter(|piece| layout.is_sealed(transfer, *piece)).for_each(|piece| drop(had.insert(piece)));
+    Ok((geometry, had))
+}
+
+/// Other sources have brought something.
+fn look_elsewhere(torrent: &Torrent, transfer: &Transfer) {
+    let missing: Vec<u32> = {
+        let swarm = torrent.swarm();
+        (0..swarm.geometry().pieces()).filter(|piece| !swarm.had().has(*piece)).collect()
+    };
+    let layout = torrent.store.layout();
+    let here: Vec<u32> = missing.into_iter().filter(|piece| layout.is_sealed(transfer, *piece)).collect();
+    let mut swarm = torrent.swarm();
+    here.into_iter().for_each(|piece| swarm.piece_had_elsewhere(now(), piece));
+    swarm.changed();
+}
+
+/// The time, which tests may hold still.
+pub(crate) fn now() -> Instant {
+    time::Instant::now().into_std()
+}

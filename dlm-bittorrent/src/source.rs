@@ -1,0 +1,131 @@
+//! [`TorrentSource`]: a torrent and its swarm as a source.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dlm_api::{Result, Source, Transfer};
+use tokio::net::lookup_host;
+use tokio::sync::mpsc;
+
+use crate::driver::{Announcer, Common, LISTS, Layout, Listener, Plan, drive, fetch_metadata};
+use crate::metainfo::Info;
+use crate::peer::Origin;
+use crate::{HostPort, InfoHash, Magnet, Metainfo};
+
+/// A torrent and its swarm. It learns the files and the pieces of the torrent, those of a magnet link from its peers first,
+/// fetches from peers and gives to them, and goes on with that when everything is here if it is to.
+pub struct TorrentSource {
+    common: Arc<Common>,
+    info_hash: InfoHash,
+    info: Option<Info>,
+    trackers: Vec<Vec<String>>,
+    peers: Vec<HostPort>,
+}
+
+impl TorrentSource {
+    pub(crate) fn of_torrent(common: Arc<Common>, torrent: &Metainfo) -> Self {
+        Self {
+            common,
+            info_hash: torrent.info_hash(),
+            info: Some(torrent.info().clone()),
+            trackers: torrent.trackers().to_vec(),
+            peers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn of_magnet(common: Arc<Common>, magnet: &Magnet) -> Self {
+        Self {
+            common,
+            info_hash: magnet.info_hash,
+            info: None,
+            // Nothing says which is better: each is a tier of its own, so that all are tried.
+            trackers: magnet.trackers.iter().map(|tracker| vec![tracker.clone()]).collect(),
+            peers: magnet.peers.clone(),
+        }
+    }
+
+    /// The torrent.
+    pub fn info_hash(&self) -> InfoHash {
+        self.info_hash
+    }
+
+    /// All trackers. Who looks for peers of a private torrent elsewhere is thrown out.
+    fn tiers(&self) -> Vec<Vec<String>> {
+        let mut tiers = self.trackers.clone();
+        if self.info.as_ref().is_none_or(|info| !info.is_private()) {
+            tiers.extend(self.common.config.trackers.iter().map(|tracker| vec![tracker.clone()]));
+        }
+        tiers
+    }
+
+    async fn listener(&self, transfer: &Transfer) -> Option<Arc<Listener>> {
+        match self.common.listeners.get(self.common.config.listen?).await {
+            Ok(listener) => Some(listener),
+            Err(error) => {
+                transfer.warn(format!("nobody can connect to us: {}", error.chain()));
+                None
+            }
+        }
+    }
+
+    /// Looks up the peers that the user and the link name.
+    async fn named_peers(&self, to: &mpsc::Sender<(Origin, Vec<SocketAddr>)>) {
+        let mut found = Vec::new();
+        for peer in self.peers.iter().chain(&self.common.config.peers) {
+            match lookup_host((peer.host(), peer.port())).await {
+                Ok(addresses) => found.extend(addresses),
+                Err(error) => tracing::debug!(?peer, %error, "a peer's name can't be resolved"),
+            }
+        }
+        // There is room: it is the first.
+        let _ = to.try_send((Origin::User, found));
+    }
+
+    /// What the torrent is, from its peers if need be, with all that is needed to go on.
+    async fn prepare(&self, transfer: &Transfer) -> Result<Plan> {
+        let (sender, mut peers) = mpsc::channel(LISTS);
+        let listener = self.listener(transfer).await;
+        self.named_peers(&sender).await;
+        let port = listener.as_ref().map(|listener| listener.port());
+        let (common, tiers) = (self.common.clone(), self.tiers());
+        let mut announcer =
+            Announcer::new(common.clone(), transfer.clone(), self.info_hash, port, &tiers, sender.clone());
+        let info = match &self.info {
+            Some(info) => info.clone(),
+            None => {
+                let (info, known) =
+                    fetch_metadata(&common, transfer, self.info_hash, &mut announcer, &mut peers).await?;
+                for origin in [Origin::User, Origin::Tracker] {
+                    let of_origin = known.iter().filter(|(from, _)| *from == origin).map(|(_, address)| *address);
+                    // More than fit are told by the next announce.
+                    let _ = sender.try_send((origin, of_origin.collect()));
+                }
+                info
+            }
+        };
+        Ok(Plan { common, transfer: transfer.clone(), info, listener, announcer, peers })
+    }
+}
+
+#[async_trait]
+impl Source for TorrentSource {
+    async fn resolve(&self, transfer: &Transfer) -> Result<()> {
+        let info = match &self.info {
+            Some(info) => info.clone(),
+            None => self.prepare(transfer).await?.info,
+        };
+        Layout::learn(&info, transfer).map(|_| ())
+    }
+
+    async fn run(&self, transfer: Transfer) -> Result<()> {
+        drive(self.prepare(&transfer).await?).await
+    }
+}
+
+impl fmt::Debug for TorrentSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "torrent {}", self.info_hash)
+    }
+}
