@@ -3,6 +3,7 @@
 #[cfg(feature = "engine")]
 mod file;
 mod memory;
+pub(crate) mod padding;
 mod writer;
 
 use std::fmt::Debug;
@@ -57,7 +58,7 @@ pub trait Sink: Debug + Send + Sync + 'static {
     async fn abort(&self) -> Result<()>;
 
     /// The file that the entry gets, or has once it is finished; `None` before [`prepare`](Self::prepare), and where
-    /// there is no file. Returns at once.
+    /// there is no file, as for padding. Returns at once.
     fn location(&self, entry: EntryId) -> Option<PathBuf>;
 }
 
@@ -87,6 +88,28 @@ impl SinkInfo {
     }
 }
 
+/// What becomes of an entry's bytes.
+#[non_exhaustive]
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub enum EntryKind {
+    /// They are wanted, and become a file.
+    #[default]
+    File,
+    /// They are zeros that only fill the space between files (BEP 47), and are kept nowhere: reads give zeros, writes of
+    /// zeros do nothing, and writes of anything else fail with [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput).
+    /// Nothing of it appears.
+    Padding,
+    /// They are not wanted, but some of them are needed to check a piece that they share with a wanted entry, and to pass
+    /// it on. They are kept in one place for the whole download, and under no name of their own. The length must be known.
+    /// [`Sink::finish`] says that they are needed no more, whether or not they were all written: with the last such entry
+    /// the place goes.
+    Unwanted {
+        /// Where its bytes are in that place, the same in every run: where the entry starts in all entries one after the
+        /// other. Entries must not overlap there.
+        base: u64,
+    },
+}
+
 /// What a sink is told about an entry.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,12 +122,14 @@ pub struct Entry {
     pub len: Option<u64>,
     /// When the content was last changed, where a source said so and the caller wants it kept.
     pub modified: Option<SystemTime>,
+    /// What becomes of its bytes.
+    pub kind: EntryKind,
 }
 
 impl Entry {
-    /// An entry of which only the path is known.
+    /// A file of which only the path is known.
     pub fn new(id: EntryId, path: EntryPath) -> Self {
-        Self { id, path, len: None, modified: None }
+        Self { id, path, len: None, modified: None, kind: EntryKind::File }
     }
 
     /// Sets the length in bytes.
@@ -118,6 +143,13 @@ impl Entry {
     #[must_use]
     pub fn with_modified(mut self, modified: SystemTime) -> Self {
         self.modified = Some(modified);
+        self
+    }
+
+    /// Sets what becomes of its bytes.
+    #[must_use]
+    pub fn with_kind(mut self, kind: EntryKind) -> Self {
+        self.kind = kind;
         self
     }
 }
@@ -135,6 +167,9 @@ pub struct Prepared {
     /// The entry is there already and is to be left as it is: nothing of it is wanted, and it is neither written nor
     /// finished.
     pub skip: bool,
+    /// What [`existing`](Self::existing) names is of a file that was there under its final name, and was taken over. It may be
+    /// right, all or in part, even if no checkpoint says so: what a piece's digest proves need not be fetched.
+    pub taken_over: bool,
 }
 
 impl Prepared {
@@ -168,6 +203,13 @@ impl Prepared {
     #[must_use]
     pub fn with_skip(mut self, skip: bool) -> Self {
         self.skip = skip;
+        self
+    }
+
+    /// Sets whether what exists is of a file that was taken over.
+    #[must_use]
+    pub fn with_taken_over(mut self, taken_over: bool) -> Self {
+        self.taken_over = taken_over;
         self
     }
 }
