@@ -8,7 +8,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fact::{Fact, Identity, Piece, Strength};
 use crate::path::EntryPath;
-use crate::sink::Entry;
+use crate::sink::{Entry, EntryKind};
 use crate::span::{EntryId, OPEN_END, Span};
 
 /// The most entries that a download can have: a listing that never ends is not worth more memory than this costs.
@@ -61,6 +61,11 @@ impl Ledger {
             Fact::Modified(id, time) => {
                 self.known(id)?;
                 self.entries[id.index()].facts.modified.say(who, time, weight(&self.sources));
+                Ok(())
+            }
+            Fact::Padding(id) => {
+                self.known(id)?;
+                self.entries[id.index()].facts.padding.say(who, (), weight(&self.sources));
                 Ok(())
             }
             Fact::LayoutComplete => {
@@ -324,6 +329,9 @@ impl Ledger {
         let mut entry = Entry::new(id, state.path.clone()?);
         entry.len = state.len;
         entry.modified = self.modified(id);
+        if state.facts.padding.value(weight(&self.sources)).is_some() {
+            entry.kind = EntryKind::Padding;
+        }
         Some(entry)
     }
 
