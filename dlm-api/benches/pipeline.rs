@@ -1,20 +1,24 @@
-//! What a byte costs on its way through a lease into a sink that does nothing, and into memory.
+//! What a byte costs on its way through a lease into a sink that does nothing, into memory, and into a file; and what a
+//! write to a file and a read of a finished one cost by themselves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use dlm_api::{
-    Algorithm, Balanced, Digest, Entry, EntryId, Fact, MemorySink, Piece, Prepared, Result, Sink, SinkInfo, Span,
-    Transfer, Want,
+    Algorithm, Balanced, Digest, Entry, EntryId, EntryPath, Fact, FileSink, MemorySink, Piece, Prepared, Result, Sink,
+    SinkInfo, Span, Transfer, Want,
 };
+use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 const LEN: u64 = 64 << 20;
 const CHUNK: usize = 256 << 10;
 const PIECE: u64 = 1 << 20;
+/// What a swarm writes and reads at once.
+const BLOCK: u64 = 16 << 10;
 const FIRST: EntryId = EntryId::FIRST;
 
 /// Takes everything and keeps nothing.
@@ -79,6 +83,13 @@ async fn deliver(transfer: Transfer, chunk: Bytes) {
     assert!(transfer.is_sealed(&Span::new(FIRST, 0..LEN)));
 }
 
+/// A folder in memory where there is one: the disk is not what is measured.
+fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    dir.expect("a temporary folder")
+}
+
 fn pipeline(c: &mut Criterion) {
     let runtime: Runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let chunk = Bytes::from(vec![0; CHUNK]);
@@ -100,8 +111,35 @@ fn pipeline(c: &mut Criterion) {
             });
         }
     }
+    let dir = folder();
+    group.bench_function("file, no pieces", |b| {
+        b.to_async(&runtime).iter_batched(
+            || transfer(Arc::new(FileSink::new(dir.path())), None),
+            |transfer| deliver(transfer, chunk.clone()),
+            BatchSize::PerIteration,
+        );
+    });
     group.finish();
 }
 
-criterion_group!(benches, pipeline);
+fn file(c: &mut Criterion) {
+    let runtime: Runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let dir = folder();
+    let sink = FileSink::new(dir.path());
+    let entry = Entry::new(FIRST, EntryPath::new("f").expect("a path")).with_len(BLOCK);
+    runtime.block_on(sink.prepare(&entry)).expect("a free name");
+    let block = Bytes::from(vec![0; BLOCK as usize]);
+    let mut group = c.benchmark_group("file");
+    group.throughput(Throughput::Bytes(BLOCK));
+    group.bench_function("write", |b| {
+        b.to_async(&runtime).iter(|| async { sink.write(FIRST, 0, vec![block.clone()]).await.expect("space") });
+    });
+    runtime.block_on(sink.finish(&entry)).expect("it is complete");
+    group.bench_function("read of a finished one", |b| {
+        b.to_async(&runtime).iter(|| async { sink.read(&Span::new(FIRST, 0..BLOCK)).await.expect("it is there") });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, pipeline, file);
 criterion_main!(benches);

@@ -33,6 +33,8 @@ pub enum Fact {
     MediaType(EntryId, String),
     /// When the content was last changed.
     Modified(EntryId, SystemTime),
+    /// The entry is zeros that only fill the space between files: see [`EntryKind::Padding`](crate::EntryKind::Padding).
+    Padding(EntryId),
     /// No further entry will be learned. A download is complete only when this is known;
     /// a download of one file knows it from the start.
     LayoutComplete,

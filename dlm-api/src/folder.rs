@@ -4,51 +4,53 @@
 //! can write to the folder can't lead a write out of it. As components hold no separator and are never `..`, that keeps
 //! all beneath the root without help from newer kernels, and there is one way to do it rather than two.
 
+pub(crate) mod pool;
+
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use self::pool::{Handle, Pool};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sink::Stamp;
-use crate::sync::lock;
 
 /// What a new file may be, less the umask: everyone may read and write it.
 pub(crate) const PUBLIC: Mode = Mode::from_raw_mode(0o666);
 /// A new file that is the owner's alone.
 pub(crate) const PRIVATE: Mode = Mode::from_raw_mode(0o600);
+/// Why a folder that was opened again is not used.
+const REPLACED: &str = "the folder was replaced by another one";
 /// What a new folder may be, less the umask.
 const FOLDER: Mode = Mode::from_raw_mode(0o777);
 
-/// An open folder.
+/// A folder.
 #[derive(Debug)]
 pub(crate) struct Folder {
-    file: File,
+    handle: Arc<Handle>,
     path: PathBuf,
-    parent: Option<Arc<Folder>>,
-    /// How many times a name in it has changed.
-    changes: AtomicU64,
-    synced: Mutex<Synced>,
+    parent: Option<Parent>,
+    /// What the folders beneath it share, if they are not to be open all the time.
+    pool: Option<Arc<Pool>>,
 }
 
-#[derive(Debug, Default)]
-struct Synced {
-    /// The changes that are on stable storage.
-    changes: u64,
-    /// A sync failed: what it covered may be lost, and a later sync that works would not say so.
-    failed: bool,
+/// Where a folder is opened again.
+#[derive(Debug)]
+struct Parent {
+    folder: Arc<Folder>,
+    name: String,
+    stamp: Stamp,
 }
 
 impl Folder {
     /// Opens the folder that all others are relative to, and makes it if it isn't there. The path is the user's: it may
-    /// go through symbolic links.
-    pub(crate) fn root(path: &Path) -> io::Result<Arc<Self>> {
+    /// go through symbolic links. It stays open, and so do those beneath it, unless they share a `pool`.
+    pub(crate) fn root(path: &Path, pool: Option<&Arc<Pool>>) -> io::Result<Arc<Self>> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let missing = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).count();
         fs::create_dir_all(path)?;
@@ -59,37 +61,64 @@ impl Folder {
                 parent.sync_all()?;
             }
         }
-        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self::opened(file.into(), path.to_owned(), None))
+        Self::open_root(path, pool)
     }
 
     /// Opens a folder that exists, without making it: for a look at what is there.
     pub(crate) fn existing(path: &Path) -> io::Result<Arc<Self>> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        Self::open_root(if path.as_os_str().is_empty() { Path::new(".") } else { path }, None)
+    }
+
+    fn open_root(path: &Path, pool: Option<&Arc<Pool>>) -> io::Result<Arc<Self>> {
         let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self::opened(file.into(), path.to_owned(), None))
+        let handle = Handle::pinned(file.into());
+        Ok(Arc::new(Self { handle, path: path.to_owned(), parent: None, pool: pool.cloned() }))
     }
 
     /// Opens the folder `name` in this one.
     pub(crate) fn child(self: &Arc<Self>, name: &str) -> io::Result<Arc<Self>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.file, name, flags, Mode::empty())?;
-        Ok(Self::opened(file.into(), self.path.join(name), Some(self.clone())))
+        // Before it is opened, so that there is a descriptor to be had.
+        let room = self.pool.as_ref().map(|pool| pool.room());
+        let file = self.open_child(name)?;
+        let stamp = stamp_of(&file)?;
+        let handle = match room {
+            Some(room) => Handle::opened(file, &room),
+            None => Handle::pinned(file),
+        };
+        let parent = Parent { folder: self.clone(), name: name.to_owned(), stamp };
+        Ok(Arc::new(Self { handle, path: self.path.join(name), parent: Some(parent), pool: self.pool.clone() }))
     }
 
-    fn opened(file: File, path: PathBuf, parent: Option<Arc<Self>>) -> Arc<Self> {
-        Arc::new(Self { file, path, parent, changes: AtomicU64::new(0), synced: Mutex::default() })
+    fn open_child(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&*self.file()?, name, flags, Mode::empty())?.into())
+    }
+
+    /// The open folder. It is opened again if it was closed, and then it must still be the same.
+    fn file(&self) -> io::Result<Arc<File>> {
+        self.handle.get_or(|| match &self.parent {
+            Some(Parent { folder, name, stamp }) => {
+                let file = folder.open_child(name)?;
+                if stamp_of(&file)? == *stamp { Ok(file) } else { Err(io::Error::other(REPLACED)) }
+            }
+            None => Err(io::Error::other("the folder is not open")),
+        })
     }
 
     /// Makes the folder `name` in this one; whether it wasn't there before.
     pub(crate) fn make(&self, name: &str) -> io::Result<bool> {
-        let is_new = match rustix::fs::mkdirat(&self.file, name, FOLDER) {
+        let folder = self.file()?;
+        let is_new = match rustix::fs::mkdirat(&*folder, name, FOLDER) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(e) => return Err(e.into()),
         };
-        // Also if it was there: an earlier run may have made it, and died before it was on stable storage.
-        self.changed();
+        if is_new {
+            self.changed();
+        } else {
+            // An earlier run may have made it, and died before it was on stable storage.
+            self.may_be_changed();
+        }
         Ok(is_new)
     }
 
@@ -107,21 +136,22 @@ impl Folder {
     pub(crate) fn open(&self, name: &str, access: OFlags) -> io::Result<File> {
         // A pipe would block the open without `NONBLOCK`; to a regular file it means nothing.
         let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(&self.file, name, flags, Mode::empty())?);
+        let file = File::from(rustix::fs::openat(&*self.file()?, name, flags, Mode::empty())?);
         if file.metadata()?.is_file() { Ok(file) } else { Err(not_a_file()) }
     }
 
     /// Makes the file `name`, which must not exist, to be read and written.
     pub(crate) fn create(&self, name: &str, mode: Mode) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.file, name, flags, mode)?;
+        let folder = self.file()?;
+        let file = rustix::fs::openat(&*folder, name, flags, mode)?;
         self.changed();
         Ok(file.into())
     }
 
     /// What `name` is, a symbolic link being one; `None` if there is nothing.
     pub(crate) fn kind_of(&self, name: &str) -> io::Result<Option<FileType>> {
-        match rustix::fs::statat(&self.file, name, AtFlags::SYMLINK_NOFOLLOW) {
+        match rustix::fs::statat(&*self.file()?, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(e.into()),
@@ -130,24 +160,26 @@ impl Folder {
 
     /// Whether `name` is still the file with this stamp.
     pub(crate) fn holds(&self, name: &str, stamp: Stamp) -> io::Result<bool> {
-        match self.open(name, OFlags::RDONLY) {
-            Ok(file) => Ok(stamp_of(&file)? == stamp),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(e),
+        match rustix::fs::statat(&*self.file()?, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Stamp { device: stat.st_dev, inode: stat.st_ino } == stamp),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(e.into()),
         }
     }
 
     /// Gives `from` the name `to`, in place of what had it.
     pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        rustix::fs::renameat(&self.file, from, &self.file, to)?;
+        let folder = self.file()?;
+        rustix::fs::renameat(&*folder, from, &*folder, to)?;
         self.changed();
         Ok(())
     }
 
     /// Gives `from` the name `to`; fails with `AlreadyExists` if something has it.
     pub(crate) fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        let folder = self.file()?;
         #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-        match rustix::fs::renameat_with(&self.file, from, &self.file, to, rustix::fs::RenameFlags::NOREPLACE) {
+        match rustix::fs::renameat_with(&*folder, from, &*folder, to, rustix::fs::RenameFlags::NOREPLACE) {
             Ok(()) => {
                 self.changed();
                 return Ok(());
@@ -161,7 +193,8 @@ impl Folder {
 
     /// [`rename_new`](Self::rename_new) where the file system can't do it in one step.
     fn link_new(&self, from: &str, to: &str) -> io::Result<()> {
-        match rustix::fs::linkat(&self.file, from, &self.file, to, AtFlags::empty()) {
+        let folder = self.file()?;
+        match rustix::fs::linkat(&*folder, from, &*folder, to, AtFlags::empty()) {
             Ok(()) => {
                 self.changed();
                 self.remove(from).map(|_| ())
@@ -191,7 +224,8 @@ impl Folder {
     }
 
     fn unlink(&self, name: &str, flags: AtFlags) -> io::Result<bool> {
-        match rustix::fs::unlinkat(&self.file, name, flags) {
+        let folder = self.file()?;
+        match rustix::fs::unlinkat(&*folder, name, flags) {
             Ok(()) => {
                 self.changed();
                 Ok(true)
@@ -204,7 +238,7 @@ impl Folder {
     /// The names in it that end in `suffix`, sorted. Looks at `limit` names at most.
     pub(crate) fn names(&self, suffix: &str, limit: usize) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for item in Dir::read_from(&self.file)?.take(limit) {
+        for item in Dir::read_from(&*self.file()?)?.take(limit) {
             let item = item?;
             if let Some(name) = utf8(item.file_name()).filter(|name| name.ends_with(suffix)) {
                 names.push(name.to_owned());
@@ -214,28 +248,24 @@ impl Folder {
         Ok(names)
     }
 
-    /// Says that a name in it may not be on stable storage, so that the next sync is not left out.
-    pub(crate) fn changed(&self) {
-        self.changes.fetch_add(1, Ordering::Release);
+    /// Says that a name in it may not be on stable storage, so that the next sync is not left out. The folder is held
+    /// open from before the change, so that it is not closed between the two.
+    fn changed(&self) {
+        self.handle.changed();
+    }
+
+    /// The same of a change that an earlier run may have made.
+    pub(crate) fn may_be_changed(&self) {
+        self.handle.unsure();
     }
 
     /// Returns when every name that was changed before the call is on stable storage, those of the folder itself and of
-    /// the folders around it among them. Callers at the same time share one sync.
+    /// the folders around it among them.
     pub(crate) fn sync(&self) -> io::Result<()> {
         if let Some(parent) = &self.parent {
-            parent.sync()?;
+            parent.folder.sync()?;
         }
-        let wanted = self.changes.load(Ordering::Acquire);
-        let mut synced = lock(&self.synced);
-        if synced.failed {
-            return Err(io::Error::other("an earlier sync of the folder failed"));
-        }
-        if synced.changes < wanted {
-            let changes = self.changes.load(Ordering::Acquire);
-            self.file.sync_all().inspect_err(|_| synced.failed = true)?;
-            synced.changes = changes;
-        }
-        Ok(())
+        if self.handle.is_synced()? { Ok(()) } else { self.handle.sync(&*self.file()?, File::sync_all) }
     }
 }
 
@@ -290,7 +320,7 @@ mod tests {
         type Rename = fn(&Folder, &str, &str) -> io::Result<()>;
         for rename in [Folder::rename_new as Rename, Folder::link_new, Folder::look_and_rename] {
             let dir = tempfile::tempdir().unwrap();
-            let folder = Folder::root(dir.path()).unwrap();
+            let folder = Folder::root(dir.path(), None).unwrap();
             write(&dir.path().join("a"), "new");
             write(&dir.path().join("b"), "old");
             assert_eq!(rename(&folder, "a", "b").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
@@ -312,7 +342,7 @@ mod tests {
         write(&other.path().join("f"), "theirs");
         symlink(other.path(), dir.path().join("sub")).unwrap();
         symlink(other.path().join("f"), dir.path().join("f")).unwrap();
-        let folder = Folder::root(dir.path()).unwrap();
+        let folder = Folder::root(dir.path(), None).unwrap();
 
         let refused = |e: io::Error| failed("cannot", dir.path(), e).kind();
         assert_eq!(refused(folder.descend("sub").unwrap_err()), ErrorKind::Denied);
@@ -324,23 +354,47 @@ mod tests {
     fn a_root_is_made_and_may_be_a_link() {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("a/b/c");
-        Folder::root(&deep).unwrap();
+        Folder::root(&deep, None).unwrap();
         assert!(deep.is_dir());
         symlink(&deep, dir.path().join("link")).unwrap();
-        Folder::root(&dir.path().join("link")).unwrap().create("f", PUBLIC).unwrap();
+        Folder::root(&dir.path().join("link"), None).unwrap().create("f", PUBLIC).unwrap();
         assert!(deep.join("f").is_file());
     }
 
     #[test]
     fn a_failed_sync_is_not_forgotten() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::root(dir.path()).unwrap();
+        let folder = Folder::root(dir.path(), None).unwrap();
         folder.create("a", PUBLIC).unwrap();
         folder.sync().unwrap();
-        lock(&folder.synced).failed = true;
-        assert!(folder.child("a").is_err());
         folder.make("sub").unwrap();
+        let failure = |_: &File| Err(io::Error::from(Errno::IO));
+        folder.handle.sync(&folder.file().unwrap(), failure).unwrap_err();
         assert!(folder.sync().is_err());
         assert!(folder.child("sub").unwrap().sync().is_err());
+    }
+
+    #[test]
+    fn a_folder_that_was_closed_must_still_be_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = Pool::new(1);
+        let root = Folder::root(dir.path(), Some(&pool)).unwrap();
+        for name in ["a", "b"] {
+            root.make(name).unwrap();
+        }
+        let a = root.child("a").unwrap();
+        a.create("f", PUBLIC).unwrap();
+        // Closes the first one.
+        let b = root.child("b").unwrap();
+        assert!(a.handle.get().is_none() && b.handle.get().is_some());
+        a.create("g", PUBLIC).unwrap();
+        assert!(dir.path().join("a/g").is_file() && b.handle.get().is_none());
+
+        fs::rename(dir.path().join("b"), dir.path().join("moved")).unwrap();
+        fs::create_dir(dir.path().join("b")).unwrap();
+        assert_eq!(b.create("f", PUBLIC).unwrap_err().to_string(), REPLACED);
+        fs::remove_dir(dir.path().join("b")).unwrap();
+        symlink("moved", dir.path().join("b")).unwrap();
+        assert_eq!(failed("cannot", dir.path(), b.create("f", PUBLIC).unwrap_err()).kind(), ErrorKind::Denied);
     }
 }

@@ -105,7 +105,7 @@ pub use protocol::{Container, Listed, Protocol, Registry, Resolved};
 pub use ranged::{Opened, RangeRequest, RangeSource, Ranged, RangedConfig, Ranges};
 pub use runs::{RangeSet, Runs};
 pub use scheduler::{Ask, Balanced, Pick, Scheduler, Want};
-pub use sink::{Entry, MemorySink, Prepared, Sink, SinkInfo, Stamp, WriterSink};
+pub use sink::{Entry, EntryKind, MemorySink, Prepared, Sink, SinkInfo, Stamp, WriterSink};
 #[cfg(feature = "engine")]
 pub use sink::{FileOptions, FileSink, OnExists};
 pub use source::Source;

@@ -17,8 +17,8 @@ const MAX_DEPTH: usize = 64;
 const MAX_PATH: usize = 2048;
 
 /// What dlm adds to the name of an entry for files of its own. No entry may have a name like that.
-const OWN_SUFFIXES: [&str; 4] = [PART, CONTROL, LOG, CONTROL_TEMPORARY];
-const LONGEST_SUFFIX: usize = LOG.len();
+const OWN_SUFFIXES: [&str; 5] = [PART, CONTROL, LOG, CONTROL_TEMPORARY, REST];
+const LONGEST_SUFFIX: usize = REST.len();
 
 /// The suffix of a file that is not complete.
 pub(crate) const PART: &str = ".part";
@@ -28,6 +28,9 @@ pub(crate) const CONTROL: &str = ".part.dlm";
 pub(crate) const LOG: &str = ".part.dlm-log";
 /// The suffix of a record that is being written.
 pub(crate) const CONTROL_TEMPORARY: &str = ".part.dlm-tmp";
+
+/// The suffix of the file that has what was written of entries that are not wanted.
+pub(crate) const REST: &str = ".part.dlm-rest";
 
 /// The longest extension, with its dot, that is kept when a name is cut.
 const MAX_EXTENSION: usize = 32;

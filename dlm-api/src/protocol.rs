@@ -68,6 +68,19 @@ pub enum Resolved {
     Many(Arc<dyn Source>),
     /// Many files, each an entry of its own with a source of its own.
     Listing(BoxStream<'static, Result<Listed>>),
+    /// Several of these together: a swarm, and servers that have its files.
+    All(Vec<Resolved>),
+}
+
+impl Resolved {
+    /// What it consists of.
+    #[cfg(feature = "engine")]
+    pub(crate) fn parts(self) -> Vec<Self> {
+        match self {
+            Self::All(parts) => parts.into_iter().flat_map(Self::parts).collect(),
+            one => vec![one],
+        }
+    }
 }
 
 /// One file of a [`Resolved::Listing`].
@@ -88,6 +101,7 @@ impl fmt::Debug for Resolved {
         match self {
             Self::Source(source) | Self::Many(source) => source.fmt(f),
             Self::Listing(_) => f.write_str("Listing"),
+            Self::All(parts) => f.debug_list().entries(parts).finish(),
         }
     }
 }

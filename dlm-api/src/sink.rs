@@ -3,6 +3,7 @@
 #[cfg(feature = "engine")]
 mod file;
 mod memory;
+pub(crate) mod padding;
 mod writer;
 
 use std::fmt::Debug;
@@ -57,7 +58,7 @@ pub trait Sink: Debug + Send + Sync + 'static {
     async fn abort(&self) -> Result<()>;
 
     /// The file that the entry gets, or has once it is finished; `None` before [`prepare`](Self::prepare), and where
-    /// there is no file. Returns at once.
+    /// there is no file, as for padding. Returns at once.
     fn location(&self, entry: EntryId) -> Option<PathBuf>;
 }
 
@@ -87,6 +88,28 @@ impl SinkInfo {
     }
 }
 
+/// What becomes of an entry's bytes.
+#[non_exhaustive]
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub enum EntryKind {
+    /// They are wanted, and become a file.
+    #[default]
+    File,
+    /// They are zeros that only fill the space between files (BEP 47), and are kept nowhere: reads give zeros, writes of
+    /// zeros do nothing, and writes of anything else fail with [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput).
+    /// Nothing of it appears.
+    Padding,
+    /// They are not wanted, but some of them are needed to check a piece that they share with a wanted entry, and to pass
+    /// it on. They are kept in one place for the whole download, and under no name of their own. The length must be known.
+    /// [`Sink::finish`] says that they are needed no more, whether or not they were all written: with the last such entry
+    /// the place goes.
+    Unwanted {
+        /// Where its bytes are in that place, the same in every run: where the entry starts in all entries one after the
+        /// other. Entries must not overlap there.
+        base: u64,
+    },
+}
+
 /// What a sink is told about an entry.
 #[non_exhaustive]
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -101,12 +124,14 @@ pub struct Entry {
     pub modified: Option<SystemTime>,
     /// The file that an earlier run had for it. If that has its final name by now, that run finished it.
     pub known: Option<Stamp>,
+    /// What becomes of its bytes.
+    pub kind: EntryKind,
 }
 
 impl Entry {
-    /// An entry of which only the path is known.
+    /// A file of which only the path is known.
     pub fn new(id: EntryId, path: EntryPath) -> Self {
-        Self { id, path, len: None, modified: None, known: None }
+        Self { id, path, len: None, modified: None, known: None, kind: EntryKind::File }
     }
 
     /// Sets the length in bytes.
@@ -129,6 +154,13 @@ impl Entry {
         self.modified = Some(modified);
         self
     }
+
+    /// Sets what becomes of its bytes.
+    #[must_use]
+    pub fn with_kind(mut self, kind: EntryKind) -> Self {
+        self.kind = kind;
+        self
+    }
 }
 
 /// What [`Sink::prepare`] found.
@@ -146,6 +178,9 @@ pub struct Prepared {
     pub skip: bool,
     /// An earlier run finished the entry: this is [`Entry::known`], under its final name.
     pub is_finished: bool,
+    /// What [`existing`](Self::existing) names is of a file that was there under its final name, and was taken over. It may be
+    /// right, all or in part, even if no checkpoint says so: what a piece's digest proves need not be fetched.
+    pub taken_over: bool,
 }
 
 impl Prepared {
@@ -186,6 +221,13 @@ impl Prepared {
     #[must_use]
     pub fn with_is_finished(mut self, is_finished: bool) -> Self {
         self.is_finished = is_finished;
+        self
+    }
+
+    /// Sets whether what exists is of a file that was taken over.
+    #[must_use]
+    pub fn with_taken_over(mut self, taken_over: bool) -> Self {
+        self.taken_over = taken_over;
         self
     }
 }

@@ -217,7 +217,7 @@ impl Inner {
             return Ok(Some(folder.clone()));
         }
         let open = || -> io::Result<Arc<Folder>> {
-            let mut folder = if make { Folder::root(&self.root)? } else { Folder::existing(&self.root)? };
+            let mut folder = if make { Folder::root(&self.root, None)? } else { Folder::existing(&self.root)? };
             for name in self.path.parent().split('/').filter(|name| !name.is_empty()) {
                 if make {
                     folder.make(name)?;

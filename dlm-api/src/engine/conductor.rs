@@ -258,6 +258,7 @@ impl Conductor {
                 Resolved::Source(source) => self.add(name, source, Some(EntryId::FIRST), Some(origin)),
                 Resolved::Many(source) => self.add(name, source, None, Some(origin)),
                 Resolved::Listing(listing) => self.listings.push(next_listed(listing)),
+                Resolved::All(_) => unreachable!("it was taken apart when it was opened"),
             }
         }
         self.set_state(State::Running);
@@ -393,6 +394,7 @@ impl Conductor {
             self.runners.iter_mut().for_each(Runner::halt);
             report.uploaded = self.shared.counters.uploaded.load(Ordering::Relaxed);
         }
+        self.drop_unwanted().await?;
         Ok(report)
     }
 

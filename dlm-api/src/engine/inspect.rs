@@ -98,6 +98,7 @@ async fn ask(shared: &Arc<Shared>, opened: Vec<Opened>) -> Result<(), (usize, Er
                     None => break Ok(()),
                 }
             },
+            Resolved::All(_) => unreachable!("it was taken apart when it was opened"),
         };
         match result {
             Ok(()) => told = true,

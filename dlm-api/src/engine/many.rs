@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::fact::Fact;
 use crate::ledger::Voice;
+use crate::pipeline::Ready;
+use crate::sink::EntryKind;
 use crate::span::EntryId;
 
 /// How many entries are finished at once: their syncs wait for the same disk.
@@ -80,6 +82,19 @@ impl Conductor {
             shared.finish(id).await
         };
         finish.map(move |result| (id, result)).boxed()
+    }
+
+    /// What came of files that nobody wanted, with pieces that they share with others, is of no use any more.
+    pub(super) async fn drop_unwanted(&mut self) -> Result<()> {
+        let prepared = self.shared.prepared.lock().await;
+        let is_unwanted = |ready: &Ready| matches!(ready.kind, EntryKind::Unwanted { .. });
+        let unwanted: Vec<EntryId> =
+            prepared.iter().filter(|(_, ready)| is_unwanted(ready)).map(|(id, _)| *id).collect();
+        drop(prepared);
+        for id in unwanted {
+            self.shared.finish(id).await?;
+        }
+        Ok(())
     }
 
     /// An entry has its final name.

@@ -60,7 +60,10 @@ impl Opener {
                 Origin::Held(locator, bytes) => (locator.to_string(), self.held(locator, bytes, digests).await),
             };
             match resolved {
-                Ok(resolved) => opened.push(Opened { origin, name, resolved }),
+                Ok(resolved) => {
+                    let parts = resolved.parts().into_iter();
+                    opened.extend(parts.map(|resolved| Opened { origin, name: name.clone(), resolved }));
+                }
                 Err(error) => {
                     self.shared.send(Event::SourceBenched { source: name, kind: error.kind(), reason: error.chain() });
                     failed.get_or_insert(error);

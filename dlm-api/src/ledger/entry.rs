@@ -60,6 +60,7 @@ pub(super) struct EntryFacts {
     pub(super) len: Voices<u64>,
     pub(super) name: Voices<String>,
     pub(super) modified: Voices<SystemTime>,
+    pub(super) padding: Voices<()>,
     digests: Vec<(String, Voices<Digest>)>,
     identities: Vec<(Identity, Voices<String>)>,
 }
@@ -115,6 +116,7 @@ impl EntryFacts {
         self.len.withdraw(who);
         self.name.withdraw(who);
         self.modified.withdraw(who);
+        self.padding.withdraw(who);
         self.digests.iter_mut().for_each(|(_, voices)| voices.withdraw(who));
         self.identities.iter_mut().for_each(|(_, voices)| voices.withdraw(who));
     }

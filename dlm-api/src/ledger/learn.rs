@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fact::{Fact, Identity, Piece, Strength};
 use crate::path::EntryPath;
-use crate::sink::Entry;
+use crate::sink::{Entry, EntryKind};
 use crate::span::{EntryId, OPEN_END, Span};
 
 /// The most entries that a download can have: a listing that never ends is not worth more memory than this costs.
@@ -67,6 +67,13 @@ impl Ledger {
             Fact::Modified(id, time) => {
                 self.known(id)?;
                 self.entries[id.index()].facts.modified.say(who, time, weight(&self.sources));
+                Ok(())
+            }
+            Fact::Padding(id) => {
+                self.known(id)?;
+                self.entries[id.index()].facts.padding.say(who, (), weight(&self.sources));
+                // It comes with the pieces that it fills, and nobody asks for it.
+                self.set_wanted(id, false);
                 Ok(())
             }
             Fact::LayoutComplete => {
@@ -326,7 +333,12 @@ impl Ledger {
             self.unverify(span);
         }
         for i in 0..self.entries.len() {
-            self.entries[i].facts.withdraw(who);
+            let facts = &mut self.entries[i].facts;
+            let was_padding = facts.padding.value(weight(&self.sources)).is_some();
+            facts.withdraw(who);
+            if was_padding && facts.padding.value(weight(&self.sources)).is_none() {
+                self.set_wanted(EntryId::new(i as u32), true);
+            }
             self.apply_len(EntryId::new(i as u32));
         }
     }
@@ -346,6 +358,13 @@ impl Ledger {
         let mut entry = Entry::new(id, state.path.clone()?);
         entry.len = state.len;
         entry.modified = self.modified(id);
+        if state.facts.padding.value(weight(&self.sources)).is_some() {
+            entry.kind = EntryKind::Padding;
+        } else if !state.wanted {
+            let before = self.entries[..id.index()].iter().map(|entry| entry.len.unwrap_or(0));
+            // The same in each run, as long as the entries are.
+            entry.kind = EntryKind::Unwanted { base: before.fold(0, u64::saturating_add) };
+        }
         Some(entry)
     }
 

@@ -27,7 +27,7 @@ use crate::origin::Origins;
 use crate::path::EntryPath;
 use crate::protocol::Registry;
 use crate::scheduler::{Balanced, Scheduler};
-use crate::sink::{Prepared, Sink, SinkInfo, Stamp};
+use crate::sink::{EntryKind, Prepared, Sink, SinkInfo, Stamp};
 use crate::span::{EntryId, LeaseId, Span};
 use crate::sync::lock;
 
@@ -137,6 +137,8 @@ pub(crate) struct Counters {
 #[derive(Clone, Debug)]
 pub(crate) struct Ready {
     pub(crate) path: EntryPath,
+    #[cfg_attr(not(feature = "engine"), allow(dead_code))]
+    pub(crate) kind: EntryKind,
     pub(crate) len: Option<u64>,
     pub(crate) prepared: Prepared,
     /// What the sink has of it is of another download, and goes before the first byte comes.
@@ -297,7 +299,7 @@ impl Shared {
                 forget(prepared.path.as_ref().unwrap_or(&entry.path).clone()).await?;
             }
         }
-        let ready = Ready { path: entry.path, len: entry.len, prepared, is_stale };
+        let ready = Ready { path: entry.path, kind: entry.kind, len: entry.len, prepared, is_stale };
         all.insert(id, ready.clone());
         self.advance_window(id);
         Ok(ready)

@@ -2,25 +2,38 @@
 //!
 //! What it keeps: a final name never shows anything but a finished entry, and nothing is written outside of the folder.
 
+mod folders;
+mod io;
+mod options;
+mod ours;
 mod part;
+mod place;
+mod prepare;
+mod rest;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rustix::fs::{FileType, OFlags};
 
-use self::part::{Opened, Part, read_at};
+use self::folders::Folders;
+use self::io::read_at;
+use self::part::Part;
+use self::place::{Final, Place, Slot};
+use self::rest::Rests;
 use crate::error::{Error, ErrorKind, Result};
-use crate::folder::{Folder, blocking, failed, stamp_of};
+use crate::folder::pool::{Handle, Pool};
+use crate::folder::{Folder, blocking, failed};
 use crate::path::EntryPath;
-use crate::sink::{Entry, Prepared, Sink, SinkInfo, Stamp};
+use crate::sink::{Entry, Prepared, Sink, SinkInfo, padding};
 use crate::span::{EntryId, OPEN_END, Span};
 use crate::sync::lock;
+
+pub use options::{FileOptions, OnExists};
 
 /// The most bytes that one read gives: as large as the pieces of large swarms are.
 const MAX_READ: u64 = 16 << 20;
@@ -28,69 +41,17 @@ const MAX_READ: u64 = 16 << 20;
 /// How many numbered names are tried under [`OnExists::Rename`]. Each costs a look at the folder.
 const MAX_NUMBER: u32 = 9_999;
 
-/// What becomes of a file that has the final name already.
-#[non_exhaustive]
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Default, Debug)]
-pub enum OnExists {
-    /// The download fails with [`ErrorKind::Exists`], before a byte is fetched.
-    #[default]
-    Fail,
-    /// It is replaced, in one step, once the download is complete.
-    Overwrite,
-    /// The download gets another name: `name.1.ext`, `name.2.ext`, ...
-    Rename,
-    /// It is left as it is, and nothing is fetched ([`Prepared::skip`]).
-    Skip,
-}
-
-/// How a [`FileSink`] makes its files.
-#[non_exhaustive]
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FileOptions {
-    /// What becomes of a file that has the final name already. Default: [`OnExists::Fail`].
-    pub on_exists: OnExists,
-    /// Whether the space for an entry is reserved, or at least looked for, before its first byte. Default: yes. A file
-    /// that takes less space than its length, in a folder that compresses, may need a no.
-    pub preallocate: bool,
-    /// Whether a finished file gets the time at which its content was last changed. Default: yes.
-    pub keep_mtime: bool,
-}
-
-impl Default for FileOptions {
-    fn default() -> Self {
-        Self { on_exists: OnExists::default(), preallocate: true, keep_mtime: true }
-    }
-}
-
-impl FileOptions {
-    /// Sets what becomes of a file that has the final name already.
-    #[must_use]
-    pub fn with_on_exists(mut self, on_exists: OnExists) -> Self {
-        self.on_exists = on_exists;
-        self
-    }
-
-    /// Sets whether space is reserved.
-    #[must_use]
-    pub fn with_preallocate(mut self, preallocate: bool) -> Self {
-        self.preallocate = preallocate;
-        self
-    }
-
-    /// Sets whether a finished file gets its content's time.
-    #[must_use]
-    pub fn with_keep_mtime(mut self, keep_mtime: bool) -> Self {
-        self.keep_mtime = keep_mtime;
-        self
-    }
-}
-
 /// Files in a folder. An entry is `NAME.part` until it is finished, and `NAME` then.
 ///
 /// [`write`](Sink::write) and [`read`](Sink::read) block the thread they are called on for as long as the system call
 /// takes, since handing the bytes to another thread costs more; a read gives at most 16 MiB; everything else that blocks is done elsewhere. No
-/// symbolic link beneath the folder is followed. A `.part` is locked for as long as it is written, so that two downloads
-/// never write the same one. An entry that isn't finished holds an open file; a finished one holds none.
+/// symbolic link beneath the folder is followed.
+///
+/// At most [`FileOptions::open_files`] files and folders are open at a time: those that were not used for longest are closed,
+/// after a sync if they were written to, and opened again when they are needed. A `.part` is locked while it is open, so that two
+/// downloads never write the same one at a time. While it is closed only downloads of this process are kept from it; what
+/// another process does to it then fails this download if the file is opened again and is in use, another one, or shorter. An
+/// entry that is finished is opened to be read.
 #[derive(Clone, Debug)]
 pub struct FileSink(Arc<Inner>);
 
@@ -98,45 +59,10 @@ pub struct FileSink(Arc<Inner>);
 struct Inner {
     root: PathBuf,
     options: FileOptions,
+    pool: Arc<Pool>,
     folders: Mutex<Folders>,
+    rests: Rests,
     slots: RwLock<HashMap<EntryId, Arc<Slot>>>,
-}
-
-#[derive(Debug, Default)]
-struct Folders {
-    root: Option<Arc<Folder>>,
-    /// The folders in use, by path.
-    open: HashMap<String, Weak<Folder>>,
-    /// The paths of those that this sink made, outer ones first.
-    made: Vec<String>,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    /// Held by whoever changes the place, from first look to last step.
-    change: Mutex<()>,
-    /// Held for a moment only, so that it can be asked for anywhere.
-    place: RwLock<Place>,
-}
-
-#[derive(Clone, Debug, Default)]
-enum Place {
-    #[default]
-    None,
-    Part(Arc<Part>),
-    Final(Arc<Final>),
-    /// A file that was there before.
-    Skipped(EntryPath),
-}
-
-#[derive(Debug)]
-struct Final {
-    asked: EntryPath,
-    path: EntryPath,
-    stamp: Stamp,
-    len: u64,
-    /// The folder, until the new name is known to be on stable storage.
-    unsynced: Option<Arc<Folder>>,
 }
 
 impl FileSink {
@@ -148,9 +74,15 @@ impl FileSink {
 
     /// [`new`](Self::new) with options.
     pub fn with_options(root: impl Into<PathBuf>, options: FileOptions) -> Self {
-        let inner =
-            Inner { root: root.into(), options, folders: Mutex::default(), slots: RwLock::new(HashMap::default()) };
-        Self(Arc::new(inner))
+        Self(Arc::new(Inner {
+            root: root.into(),
+            // A file can only be opened in its folder.
+            pool: Pool::new(options.open_files.max(2)),
+            options,
+            folders: Mutex::default(),
+            rests: Rests::default(),
+            slots: RwLock::default(),
+        }))
     }
 
     /// Runs a step that blocks. It is done even if the caller stops waiting, so that its outcome is never unknown.
@@ -180,21 +112,56 @@ impl Sink for FileSink {
         if offset.checked_add(len).is_none_or(|end| end > OPEN_END) {
             return Err(Error::new(ErrorKind::InvalidInput, "a write past the end of any file").with("offset", offset));
         }
-        self.0.part(entry)?.write(offset, &mut data)
+        let (part, at) = match self.0.place(entry) {
+            Place::Part(part) => (part, offset),
+            Place::Unwanted(unwanted) => {
+                let at = unwanted.place(entry, offset, len)?;
+                unwanted.writes();
+                (unwanted.file.clone(), at)
+            }
+            Place::Padding(len) => return padding::write(entry, len, offset, &data),
+            Place::None | Place::Final(_) | Place::Skipped(_) | Place::Gone => return Err(not_open(entry)),
+        };
+        if let Some(file) = part.get_to_write() {
+            return part.write(&file, at, &mut data);
+        }
+        // Another may have to be synced and closed first, so not on this thread.
+        blocking(move || part.write(&*part.open_to_write()?, at, &mut data)).await
     }
 
     async fn read(&self, span: &Span) -> Result<Bytes> {
-        self.0.read(span)
+        if span.is_empty() || span.len() > MAX_READ {
+            return Err(Error::new(ErrorKind::InvalidInput, "a read of nothing or of too much")
+                .with("bytes", span.len())
+                .with("limit", MAX_READ));
+        }
+        let place = self.0.place(span.entry);
+        // Held, so that it is still open when it is read.
+        let held = place.get();
+        if held.is_some() || !place.has_file() {
+            return self.0.read(&place, span);
+        }
+        let span = span.clone();
+        self.blocking(move |inner| inner.read(&place, &span)).await
     }
 
     async fn sync(&self, entry: EntryId) -> Result<()> {
-        let part = self.0.part(entry)?;
+        let part = match self.0.place(entry) {
+            Place::Part(part) => part,
+            Place::Unwanted(unwanted) => unwanted.file.clone(),
+            Place::Padding(_) | Place::Skipped(_) => return Ok(()),
+            Place::None | Place::Final(_) | Place::Gone => return Err(not_open(entry)),
+        };
         blocking(move || part.sync()).await
     }
 
     async fn reset(&self, entry: EntryId) -> Result<()> {
-        let part = self.0.part(entry)?;
-        blocking(move || part.reset()).await
+        match self.0.place(entry) {
+            Place::Part(part) => blocking(move || part.reset()).await,
+            Place::Unwanted(unwanted) => blocking(move || unwanted.reset()).await,
+            Place::Padding(_) | Place::Skipped(_) => Ok(()),
+            Place::None | Place::Final(_) | Place::Gone => Err(not_open(entry)),
+        }
     }
 
     async fn finish(&self, entry: &Entry) -> Result<()> {
@@ -208,7 +175,7 @@ impl Sink for FileSink {
 
     fn location(&self, entry: EntryId) -> Option<PathBuf> {
         let path = match self.0.place(entry) {
-            Place::None => return None,
+            Place::None | Place::Padding(_) | Place::Unwanted(_) | Place::Gone => return None,
             Place::Part(part) => part.path.clone(),
             Place::Final(file) => file.path.clone(),
             Place::Skipped(path) => path,
@@ -226,148 +193,18 @@ impl Inner {
         self.slot(entry).map_or(Place::None, |slot| slot.place())
     }
 
-    fn part(&self, entry: EntryId) -> Result<Arc<Part>> {
-        match self.place(entry) {
-            Place::Part(part) => Ok(part),
-            _ => Err(Error::new(ErrorKind::InvalidInput, "the entry is not open for writing").with("entry", entry)),
-        }
-    }
-
-    fn prepare(&self, entry: &Entry) -> Result<Prepared> {
-        if entry.len.is_some_and(|len| len > OPEN_END) {
-            return Err(Error::new(ErrorKind::InvalidInput, "longer than any file").with("entry", entry.id));
-        }
-        let slot = self.slots.write().unwrap_or_else(PoisonError::into_inner).entry(entry.id).or_default().clone();
-        let _change = lock(&slot.change);
-        match slot.place() {
-            Place::None => {}
-            Place::Part(part) if part.asked == entry.path => return self.ready(&part, entry),
-            Place::Part(part) => {
-                if part.is_written() {
-                    return Err(moved(entry, &part.asked));
-                }
-                slot.set(Place::None);
-                self.drop_empty(part)?;
-            }
-            Place::Final(file) if file.asked == entry.path => {
-                let existing = vec![Span::new(entry.id, 0..file.len)];
-                return Ok(Prepared::empty()
-                    .with_existing(existing)
-                    .with_stamp(file.stamp)
-                    .with_path(file.path.clone()));
-            }
-            Place::Final(file) => return Err(moved(entry, &file.asked)),
-            Place::Skipped(_) => slot.set(Place::None),
-        }
-
-        if let Some(file) = self.finished_before(entry)? {
-            let prepared = Prepared::empty()
-                .with_existing(vec![Span::new(entry.id, 0..file.len)])
-                .with_stamp(file.stamp)
-                .with_path(file.path.clone())
-                .with_is_finished(true);
-            slot.set(Place::Final(Arc::new(file)));
-            return Ok(prepared);
-        }
-        let Some(part) = self.open(&entry.path)?.map(Arc::new) else {
-            slot.set(Place::Skipped(entry.path.clone()));
-            return Ok(Prepared::empty().with_skip(true).with_path(entry.path.clone()));
-        };
-        match self.ready(&part, entry) {
-            Ok(prepared) => {
-                slot.set(Place::Part(part));
-                Ok(prepared)
-            }
-            Err(e) => {
-                // What couldn't begin leaves nothing. The reason why it couldn't says more than a failure to clean up.
-                let _ = self.drop_empty(part);
-                Err(e)
-            }
-        }
-    }
-
-    /// The file that an earlier run gave its final name.
-    fn finished_before(&self, entry: &Entry) -> Result<Option<Final>> {
-        let (Some(known), Some(len)) = (entry.known, entry.len) else { return Ok(None) };
-        let folder = self.folder(&entry.path, true)?;
-        let at = folder.path().join(entry.path.file_name());
-        let look = || -> std::io::Result<bool> {
-            // It was there a moment ago, or never.
-            if folder.kind_of(entry.path.file_name())? != Some(FileType::RegularFile) {
-                return Ok(false);
-            }
-            let file = folder.open(entry.path.file_name(), OFlags::RDONLY)?;
-            let now = stamp_of(&file)?;
-            Ok(now.inode == known.inode && file.metadata()?.len() == len)
-        };
-        let is_it = look().map_err(|e| failed("cannot look at the file", &at, e))?;
-        let (asked, path) = (entry.path.clone(), entry.path.clone());
-        Ok(is_it.then_some(Final { asked, path, stamp: known, len, unsynced: None }))
-    }
-
-    /// The part file under the first name that may be used; `None` if the file is there and is to be left as it is.
-    fn open(&self, asked: &EntryPath) -> Result<Option<Part>> {
-        let folder = self.folder(asked, true)?;
-        let mut path = asked.clone();
-        for number in 1..=MAX_NUMBER {
-            let at = folder.path().join(path.file_name());
-            let kind = folder.kind_of(path.file_name()).map_err(|e| failed("cannot look for the file", &at, e))?;
-            let free = match (kind, self.options.on_exists) {
-                (None, _) => true,
-                (Some(FileType::Directory), OnExists::Overwrite | OnExists::Skip) => {
-                    return Err(Error::new(ErrorKind::Exists, "a folder has that name").with("path", at.display()));
-                }
-                (Some(_), OnExists::Overwrite) => true,
-                (Some(_), OnExists::Rename) => false,
-                (Some(_), OnExists::Skip) => return Ok(None),
-                (Some(_), OnExists::Fail) => return Err(exists(&at)),
-            };
-            if free {
-                match Part::open(&folder, asked.clone(), path)? {
-                    Opened::Ours(part) => return Ok(Some(part)),
-                    Opened::Locked if self.options.on_exists == OnExists::Rename => {}
-                    Opened::Locked => {
-                        return Err(Error::new(ErrorKind::Exists, "another download is writing this file")
-                            .with("path", at.display()));
-                    }
-                }
-            }
-            path = asked.numbered(number);
-        }
-        Err(Error::new(ErrorKind::Exists, "no free name was found for the file")
-            .with("path", asked)
-            .with("tried", MAX_NUMBER))
-    }
-
-    fn ready(&self, part: &Part, entry: &Entry) -> Result<Prepared> {
-        if let Some(len) = entry.len.filter(|_| self.options.preallocate) {
-            part.preallocate(len)?;
-        }
-        let size = part.len()?.min(entry.len.unwrap_or(OPEN_END));
-        let existing = if size > 0 { vec![Span::new(entry.id, 0..size)] } else { Vec::new() };
-        Ok(Prepared::empty().with_existing(existing).with_stamp(part.stamp).with_path(part.path.clone()))
-    }
-
-    fn read(&self, span: &Span) -> Result<Bytes> {
-        if span.is_empty() || span.len() > MAX_READ {
-            return Err(Error::new(ErrorKind::InvalidInput, "a read of nothing or of too much")
-                .with("bytes", span.len())
-                .with("limit", MAX_READ));
-        }
+    fn read(&self, place: &Place, span: &Span) -> Result<Bytes> {
         let (start, len) = (span.range.start, span.len() as usize);
-        match self.place(span.entry) {
-            Place::Part(part) => read_at(&part.file, start, len).map_err(|e| part.failed("cannot read", e)),
+        let read = |part: &Part, at| read_at(&*part.file()?, at, len).map_err(|e| part.failed("cannot read", e));
+        match place {
+            Place::Part(part) => read(part, start),
+            Place::Unwanted(unwanted) => read(&unwanted.file, unwanted.place(span.entry, start, span.len())?),
             Place::Final(file) => {
-                let folder = self.folder(&file.path, false)?;
-                let at = folder.path().join(file.path.file_name());
-                let file_there = folder.open(file.path.file_name(), OFlags::RDONLY);
-                let opened = file_there.map_err(|e| failed("cannot open the file", &at, e))?;
-                if stamp_of(&opened).map_err(|e| failed("cannot look at the file", &at, e))? != file.stamp {
-                    return Err(replaced(&at));
-                }
-                read_at(&opened, start, len).map_err(|e| failed("cannot read", &at, e))
+                let opened = file.file(&self.root, || self.folder(&file.path, false))?;
+                read_at(&opened, start, len).map_err(|e| failed("cannot read", &self.root.join(file.path.as_str()), e))
             }
-            Place::None | Place::Skipped(_) => {
+            Place::Padding(len) => padding::read(span, *len),
+            Place::None | Place::Skipped(_) | Place::Gone => {
                 Err(Error::new(ErrorKind::InvalidInput, "nothing of the entry was written").with("entry", span.entry))
             }
         }
@@ -379,19 +216,31 @@ impl Inner {
         let _change = lock(&slot.change);
         let file = match slot.place() {
             Place::None => return Err(unprepared()),
-            Place::Skipped(_) => return Ok(()),
+            Place::Skipped(_) | Place::Padding(_) | Place::Gone => return Ok(()),
+            Place::Unwanted(unwanted) => {
+                slot.set(Place::Gone);
+                return self.rests.leave(&unwanted, true);
+            }
             Place::Final(file) => file,
             Place::Part(part) => {
                 // A file of an earlier run may be longer than this content is.
                 let len = entry.len.ok_or_else(|| {
                     Error::new(ErrorKind::InvalidInput, "the length of the entry is not known").with("entry", entry.id)
                 })?;
-                part.complete(len, entry.modified.filter(|_| self.options.keep_mtime))?;
+                let path = if part.is_in_place() && part.is_exactly(len)? {
+                    part.sync()?;
+                    part.path.clone()
+                } else {
+                    part.complete(len, entry.modified.filter(|_| self.options.keep_mtime))?;
+                    self.rename(&part)?
+                };
                 let file = Arc::new(Final {
-                    path: self.rename(&part)?,
+                    path,
                     asked: part.asked.clone(),
                     stamp: part.stamp,
                     len,
+                    // Not that of the part, which is locked.
+                    handle: Handle::closed(&self.pool),
                     unsynced: Some(part.folder.clone()),
                 });
                 slot.set(Place::Final(file.clone()));
@@ -400,9 +249,7 @@ impl Inner {
         };
         let Some(folder) = &file.unsynced else { return Ok(()) };
         folder.sync().map_err(|e| failed("cannot sync the folder", folder.path(), e))?;
-        let Final { asked, path, stamp, len, .. } = &*file;
-        let synced = Final { asked: asked.clone(), path: path.clone(), stamp: *stamp, len: *len, unsynced: None };
-        slot.set(Place::Final(Arc::new(synced)));
+        slot.set(Place::Final(Arc::new(Final { unsynced: None, ..(*file).clone() })));
         Ok(())
     }
 
@@ -437,98 +284,39 @@ impl Inner {
         let mut outcome = Ok(());
         for slot in slots {
             let _change = lock(&slot.change);
-            if let Place::Part(part) = slot.place() {
-                slot.set(Place::None);
-                // One that can't be removed doesn't keep the others.
-                outcome = outcome.and(part.remove());
-            }
+            let removed = match slot.place() {
+                // It was somebody's, and is no worse for it than it was to be.
+                Place::Part(part) if part.is_taken_over => Ok(()),
+                Place::Part(part) => part.remove(),
+                Place::Unwanted(unwanted) => self.rests.leave(&unwanted, true),
+                Place::None | Place::Final(_) | Place::Skipped(_) | Place::Padding(_) | Place::Gone => continue,
+            };
+            slot.set(Place::None);
+            // One that can't be removed doesn't keep the others.
+            outcome = outcome.and(removed);
         }
-        self.remove_folders();
+        lock(&self.folders).remove_empty();
         outcome
     }
 
-    /// Lets go of a part file to which nothing was written; it stays only if an earlier run wrote to it.
-    fn drop_empty(&self, part: Arc<Part>) -> Result<()> {
-        if part.is_new {
-            part.remove()?;
-            drop(part);
-            self.remove_folders();
-        }
-        Ok(())
-    }
-
-    /// The open folder of `path`.
+    /// The folder of `path`.
     fn folder(&self, path: &EntryPath, make: bool) -> Result<Arc<Folder>> {
-        let mut folders = lock(&self.folders);
-        let mut folder = match &folders.root {
-            Some(root) => root.clone(),
-            None => {
-                let root = Folder::root(&self.root).map_err(|e| failed("cannot open the folder", &self.root, e))?;
-                folders.root.insert(root).clone()
-            }
-        };
-        let parent = path.parent();
-        let ends = parent.match_indices('/').map(|(at, _)| at).chain((!parent.is_empty()).then_some(parent.len()));
-        for end in ends {
-            let path = &parent[..end];
-            if let Some(open) = folders.open.get(path).and_then(Weak::upgrade) {
-                folder = open;
-                continue;
-            }
-            let name = path.rsplit('/').next().unwrap_or_default();
-            let at = folder.path().join(name);
-            let result = if make { folder.make(name) } else { Ok(false) };
-            if result.map_err(|e| failed("cannot make the folder", &at, e))? {
-                folders.made.push(path.to_owned());
-            }
-            folder = folder.child(name).map_err(|e| failed("cannot open the folder", &at, e))?;
-            folders.open.insert(path.to_owned(), Arc::downgrade(&folder));
-        }
-        Ok(folder)
-    }
-
-    /// Removes the folders that this sink made and in which there is nothing, but for those that are in use.
-    fn remove_folders(&self) {
-        let mut folders = lock(&self.folders);
-        let Folders { root: Some(root), open, made } = &mut *folders else { return };
-        let mut kept = Vec::new();
-        for path in made.drain(..).rev() {
-            if open.get(&path).is_some_and(|folder| folder.strong_count() > 0) {
-                kept.push(path);
-                continue;
-            }
-            let (parent, name) = path.rsplit_once('/').unwrap_or(("", &path));
-            match root.descend(parent).and_then(|parent| parent.remove_folder(name)) {
-                Ok(_) => drop(open.remove(&path)),
-                // Most likely something is in it.
-                Err(_) => kept.push(path),
-            }
-        }
-        kept.reverse();
-        *made = kept;
+        lock(&self.folders).of(path, make, &self.root, &self.pool)
     }
 }
 
-impl Slot {
-    fn place(&self) -> Place {
-        self.place.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, place: Place) {
-        *self.place.write().unwrap_or_else(PoisonError::into_inner) = place;
-    }
-}
-
-fn exists(path: &std::path::Path) -> Error {
+fn exists(path: &Path) -> Error {
     Error::new(ErrorKind::Exists, "the file is there already").with("path", path.display())
 }
 
-fn replaced(path: &std::path::Path) -> Error {
+fn being_written(path: &Path) -> Error {
+    Error::new(ErrorKind::Exists, "another download is writing this file").with("path", path.display())
+}
+
+fn replaced(path: &Path) -> Error {
     Error::new(ErrorKind::Storage, "the file was replaced by another one").with("path", path.display())
 }
 
-fn moved(entry: &Entry, old: &EntryPath) -> Error {
-    Error::new(ErrorKind::InvalidInput, "the entry was written under another name already")
-        .with("path", &entry.path)
-        .with("written", old)
+fn not_open(entry: EntryId) -> Error {
+    Error::new(ErrorKind::InvalidInput, "the entry is not open for writing").with("entry", entry)
 }

@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sink::{Entry, Prepared, Sink, SinkInfo};
+use crate::sink::{Entry, EntryKind, Prepared, Sink, SinkInfo, padding};
 use crate::span::{EntryId, Span};
 use crate::sync::lock;
 
-/// Entries kept in memory, up to a size.
+/// Entries kept in memory, up to a size. Padding takes none, and what is not wanted is forgotten when it is finished.
 #[derive(Clone, Debug)]
 pub struct MemorySink {
     max: u64,
@@ -22,6 +22,8 @@ pub struct MemorySink {
 enum Content {
     Open(Vec<u8>),
     Final(Bytes),
+    /// With its length, if that is known.
+    Padding(Option<u64>),
 }
 
 impl MemorySink {
@@ -33,7 +35,7 @@ impl MemorySink {
     /// The content of a finished entry.
     pub fn bytes(&self, entry: EntryId) -> Option<Bytes> {
         match self.lock().get(&entry)? {
-            Content::Open(_) => None,
+            Content::Open(_) | Content::Padding(_) => None,
             Content::Final(bytes) => Some(bytes.clone()),
         }
     }
@@ -62,6 +64,18 @@ impl Sink for MemorySink {
 
     async fn prepare(&self, entry: &Entry) -> Result<Prepared> {
         let mut entries = self.lock();
+        match (entry.kind, entries.get(&entry.id)) {
+            (EntryKind::Padding, Some(content)) if content.len() > 0 => {
+                return Err(Error::new(ErrorKind::InvalidInput, "the entry was written in another way already")
+                    .with("entry", entry.id));
+            }
+            (EntryKind::Padding, _) => {
+                entries.insert(entry.id, Content::Padding(entry.len));
+                return Ok(Prepared::empty());
+            }
+            (_, Some(Content::Padding(_))) => drop(entries.remove(&entry.id)),
+            _ => {}
+        }
         let others: u64 = entries.iter().filter(|(id, _)| **id != entry.id).map(|(_, content)| content.len()).sum();
         let wanted = others.saturating_add(entry.len.unwrap_or(0));
         if wanted > self.max {
@@ -77,7 +91,11 @@ impl Sink for MemorySink {
         let end = offset.checked_add(len as u64).ok_or_else(|| self.too_large(u64::MAX))?;
         let mut entries = self.lock();
         let total: u64 = entries.values().map(Content::len).sum();
-        let Some(Content::Open(buffer)) = entries.get_mut(&entry) else { return Err(not_open(entry)) };
+        let buffer = match entries.get_mut(&entry) {
+            Some(Content::Open(buffer)) => buffer,
+            Some(Content::Padding(len)) => return padding::write(entry, *len, offset, &data),
+            Some(Content::Final(_)) | None => return Err(not_open(entry)),
+        };
         let grown = end.saturating_sub(buffer.len() as u64);
         if total.saturating_add(grown) > self.max {
             return Err(self.too_large(total.saturating_add(grown)));
@@ -100,6 +118,9 @@ impl Sink for MemorySink {
     async fn read(&self, span: &Span) -> Result<Bytes> {
         let entries = self.lock();
         let content = entries.get(&span.entry).ok_or_else(|| not_open(span.entry))?;
+        if let Content::Padding(len) = content {
+            return padding::read(span, *len);
+        }
         if span.is_empty() || span.range.end > content.len() {
             return Err(Error::new(ErrorKind::InvalidInput, "a read of bytes that were not written")
                 .with("span", format_args!("{span:?}")));
@@ -108,6 +129,7 @@ impl Sink for MemorySink {
         Ok(match content {
             Content::Open(buffer) => Bytes::copy_from_slice(&buffer[range]),
             Content::Final(bytes) => bytes.slice(range),
+            Content::Padding(_) => Bytes::new(),
         })
     }
 
@@ -121,12 +143,17 @@ impl Sink for MemorySink {
                 buffer.clear();
                 Ok(())
             }
+            Some(Content::Padding(_)) => Ok(()),
             _ => Err(not_open(entry)),
         }
     }
 
     async fn finish(&self, entry: &Entry) -> Result<()> {
         let mut entries = self.lock();
+        if matches!(entry.kind, EntryKind::Unwanted { .. }) {
+            entries.remove(&entry.id);
+            return Ok(());
+        }
         let content = entries.get_mut(&entry.id).ok_or_else(|| not_open(entry.id))?;
         let Content::Open(buffer) = content else { return Ok(()) };
         if entry.len.is_some_and(|len| len != buffer.len() as u64) {
@@ -154,13 +181,18 @@ impl Content {
         match self {
             Self::Open(buffer) => buffer.len() as u64,
             Self::Final(bytes) => bytes.len() as u64,
+            Self::Padding(_) => 0,
         }
     }
 }
 
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = if matches!(self, Self::Open(_)) { "Open" } else { "Final" };
+        let name = match self {
+            Self::Open(_) => "Open",
+            Self::Final(_) => "Final",
+            Self::Padding(_) => "Padding",
+        };
         write!(f, "{name}({} bytes)", self.len())
     }
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::error::{Error, ErrorKind, Result, Scope};
-use crate::sink::{Entry, Prepared, Sink, SinkInfo};
+use crate::sink::{Entry, EntryKind, Prepared, Sink, SinkInfo};
 use crate::span::{EntryId, Span};
 
 /// How far ahead of the first missing byte bytes may arrive by default: 16 MiB, enough for a few connections to be busy
@@ -69,6 +69,12 @@ impl<W: AsyncWrite + Send + Unpin + 'static> Sink for WriterSink<W> {
     }
 
     async fn prepare(&self, entry: &Entry) -> Result<Prepared> {
+        if entry.kind != EntryKind::File {
+            // All that a stream takes comes out of it.
+            return Err(Error::new(ErrorKind::Unsupported, "a stream takes only what is wanted")
+                .with("entry", entry.id)
+                .with_scope(Scope::Download));
+        }
         self.of(entry.id).await.map(|_| Prepared::empty())
     }
 
@@ -199,6 +205,8 @@ mod tests {
         let error = sink.prepare(&second).await.unwrap_err();
         assert_eq!((error.kind(), error.scope()), (ErrorKind::Unsupported, Scope::Download));
         assert_eq!(sink.read(&Span::new(FIRST, 0..1)).await.unwrap_err().kind(), ErrorKind::Unsupported);
+        let padding = entry(1).with_kind(EntryKind::Padding);
+        assert_eq!(sink.prepare(&padding).await.unwrap_err().kind(), ErrorKind::Unsupported);
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use tokio::time;
 use self::model::Model;
 use crate::checkpoint::{CheckpointStore, Loaded, Record};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sink::{Entry, Prepared, Sink, SinkInfo};
+use crate::sink::{Entry, EntryKind, Prepared, Sink, SinkInfo};
 use crate::span::{EntryId, Span};
 use crate::sync::lock;
 
@@ -169,6 +169,9 @@ impl Sink for SimDisk {
     }
 
     async fn sync(&self, entry: EntryId) -> Result<()> {
+        if lock(&self.0.model).is_padding(entry) {
+            return Ok(());
+        }
         self.operate(Op::Quick, |model| model.sync_begins(entry)).await?;
         self.operate(Op::Slow, |model| model.sync_ends(entry)).await
     }
@@ -178,10 +181,16 @@ impl Sink for SimDisk {
     }
 
     async fn finish(&self, entry: &Entry) -> Result<()> {
-        if lock(&self.0.model).finished(entry.id).is_some() {
+        let is_done = {
+            let model = lock(&self.0.model);
+            model.is_padding(entry.id) || model.finished(entry.id).is_some()
+        };
+        if is_done {
             return Ok(());
         }
-        self.sync(entry.id).await?;
+        if entry.kind == EntryKind::File {
+            self.sync(entry.id).await?;
+        }
         self.operate(Op::Quick, |model| model.finish(entry)).await
     }
 

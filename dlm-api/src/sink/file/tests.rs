@@ -3,9 +3,15 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::FileType;
 use tempfile::TempDir;
 
 use super::*;
+use crate::sink::Stamp;
+
+mod existing;
+mod kinds;
+mod open_files;
 
 const FIRST: EntryId = EntryId::FIRST;
 const SECOND: EntryId = EntryId::new(1);
@@ -115,7 +121,7 @@ async fn space_is_reserved_without_changing_the_size_and_given_back() {
     let like = fs::File::create(dir.path().join("like")).unwrap();
     let can = rustix::fs::fallocate(&like, rustix::fs::FallocateFlags::KEEP_SIZE, 0, 1 << 20).is_ok();
     let reserved = fs::metadata(&part).unwrap().blocks() * 512 >= 1 << 20;
-    assert_eq!(reserved, can && !part::UNRESERVED.contains(&(rustix::fs::fstatfs(&like).unwrap().f_type as u32)));
+    assert_eq!(reserved, can && !io::UNRESERVED.contains(&(rustix::fs::fstatfs(&like).unwrap().f_type as u32)));
 
     // It turned out to be shorter.
     sink.write(FIRST, 0, data("short")).await.unwrap();
@@ -216,6 +222,7 @@ async fn a_file_that_appears_meanwhile() {
         (OnExists::Skip, ["f.bin.part=new", "f.bin=theirs"].as_slice()),
         (OnExists::Overwrite, ["f.bin=new"].as_slice()),
         (OnExists::Rename, ["f.1.bin=new", "f.bin=theirs"].as_slice()),
+        (OnExists::Check, ["f.bin.part=new", "f.bin=theirs"].as_slice()),
     ] {
         let dir = folder();
         let sink = sink(dir.path(), on_exists);
@@ -225,7 +232,9 @@ async fn a_file_that_appears_meanwhile() {
         fs::write(dir.path().join("f.bin"), "theirs").unwrap();
         let result = sink.finish(&entry.with_len(3)).await;
         match on_exists {
-            OnExists::Fail | OnExists::Skip => assert_eq!(result.unwrap_err().kind(), ErrorKind::Exists),
+            OnExists::Fail | OnExists::Skip | OnExists::Check => {
+                assert_eq!(result.unwrap_err().kind(), ErrorKind::Exists)
+            }
             OnExists::Overwrite | OnExists::Rename => result.unwrap(),
         }
         assert_eq!(tree(dir.path()), wanted, "{on_exists:?}");
@@ -250,7 +259,7 @@ async fn the_first_free_number_is_taken_and_resumed() {
 async fn a_folder_of_that_name_is_never_replaced_or_skipped() {
     let dir = folder();
     fs::create_dir(dir.path().join("f")).unwrap();
-    for on_exists in [OnExists::Fail, OnExists::Overwrite, OnExists::Skip] {
+    for on_exists in [OnExists::Fail, OnExists::Overwrite, OnExists::Skip, OnExists::Check] {
         let error = sink(dir.path(), on_exists).prepare(&entry("f")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Exists, "{on_exists:?}");
     }
@@ -263,7 +272,7 @@ async fn two_downloads_never_write_one_file() {
     first.prepare(&entry("f")).await.unwrap();
     first.write(FIRST, 0, data("first")).await.unwrap();
 
-    for on_exists in [OnExists::Fail, OnExists::Overwrite, OnExists::Skip] {
+    for on_exists in [OnExists::Fail, OnExists::Overwrite, OnExists::Skip, OnExists::Check] {
         let error = sink(dir.path(), on_exists).prepare(&entry("f")).await.unwrap_err();
         assert_eq!((error.kind(), error.message()), (ErrorKind::Exists, "another download is writing this file"));
     }
@@ -371,7 +380,7 @@ async fn a_link_never_leads_a_write_out_of_the_folder() {
         let outcome = download(&sink, &entry(path), "evil").await;
         (outcome.map_err(|e| e.kind()), tree(dir.path()))
     };
-    for on_exists in [OnExists::Fail, OnExists::Overwrite, OnExists::Rename, OnExists::Skip] {
+    for on_exists in [OnExists::Fail, OnExists::Overwrite, OnExists::Rename, OnExists::Skip, OnExists::Check] {
         // The part file is a link, to a file or to nothing.
         for target in [outside.path().join("victim"), outside.path().join("made")] {
             let dir = folder();
@@ -396,6 +405,7 @@ async fn a_link_never_leads_a_write_out_of_the_folder() {
         (OnExists::Fail, (Err(ErrorKind::Exists), vec!["f@".to_owned()])),
         (OnExists::Overwrite, (Ok(()), vec!["f=evil".to_owned()])),
         (OnExists::Rename, (Ok(()), vec!["f.1=evil".to_owned(), "f@".to_owned()])),
+        (OnExists::Check, (Err(ErrorKind::Denied), vec!["f@".to_owned()])),
     ] {
         let dir = folder();
         symlink(outside.path().join("victim"), dir.path().join("f")).unwrap();
@@ -473,5 +483,6 @@ async fn many_entries_finish_at_once() {
         (0..200).all(|i| fs::read_to_string(dir.path().join(format!("d{}/e/f{i}", i % 3))).unwrap() == i.to_string())
     );
     // A finished entry holds nothing open.
-    assert!(lock(&sink.0.folders).open.values().all(|folder| folder.strong_count() == 0));
+    assert!(lock(&sink.0.folders).used.values().all(|folder| folder.strong_count() == 0));
+    assert_eq!(sink.0.pool.open(), 0);
 }

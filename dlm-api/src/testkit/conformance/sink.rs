@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::limited::polled;
 use crate::error::{ErrorKind, Result};
 use crate::path::EntryPath;
-use crate::sink::{Entry, Sink};
+use crate::sink::{Entry, EntryKind, Sink};
 use crate::span::{EntryId, Span};
 use crate::testkit::content;
 
@@ -128,6 +128,8 @@ pub async fn sink(make: impl Fn() -> SinkUnderTest) {
     aborts(make()).await;
     keeps_what_is_final(make()).await;
     takes_many_entries(make()).await;
+    keeps_no_padding(make()).await;
+    keeps_what_is_not_wanted_for_a_while(make()).await;
     survives_a_write_that_is_dropped(&make).await;
     survives_a_finish_that_is_dropped(&make).await;
 }
@@ -239,6 +241,60 @@ async fn takes_many_entries(test: SinkUnderTest) {
         let finish = test.sink.finish(&entry(id, Some(LEN as u64))).await;
         finish.unwrap_or_else(|e| panic!("finish of entry {id}: {}", e.chain()));
         test.must_be(id, &content(10 + id.index() as u64, LEN), format_args!("entry {id} of three"));
+    }
+}
+
+/// An entry of another kind; `None` if the sink says that it doesn't take one.
+async fn prepare_other(test: &SinkUnderTest, id: EntryId, kind: EntryKind) -> Option<Entry> {
+    let entry = entry(id, Some(LEN as u64)).with_kind(kind);
+    match test.sink.prepare(&entry).await {
+        Ok(_) => Some(entry),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "an entry of a kind that it doesn't take");
+            None
+        }
+    }
+}
+
+async fn keeps_no_padding(test: SinkUnderTest) {
+    let Some(entry) = prepare_other(&test, FIRST, EntryKind::Padding).await else { return };
+    let ok = |result: Result<()>, what: &str| result.unwrap_or_else(|e| panic!("{what} of padding: {}", e.chain()));
+    let zeros = Bytes::from(vec![0; LEN]);
+    ok(test.sink.write(FIRST, 0, vec![zeros.clone()]).await, "write");
+    let other = test.sink.write(FIRST, 5, vec![Bytes::from_static(b"\0x")]).await;
+    assert_eq!(kind(other), Some(ErrorKind::InvalidInput), "a write of padding that is not zeros");
+    ok(test.sink.sync(FIRST).await, "sync");
+    ok(test.sink.reset(FIRST).await, "reset");
+    for when in ["before", "after"] {
+        test.read_back(FIRST, &zeros, &format!("padding, {when} the finish")).await;
+        ok(test.sink.finish(&entry).await, "finish");
+        assert!(test.finished(FIRST).is_none(), "padding becomes no file");
+    }
+}
+
+async fn keeps_what_is_not_wanted_for_a_while(test: SinkUnderTest) {
+    let ids: Vec<EntryId> = (0..2).map(EntryId::new).collect();
+    let mut entries = Vec::new();
+    for &id in &ids {
+        let kind = EntryKind::Unwanted { base: id.index() as u64 * LEN as u64 };
+        let Some(entry) = prepare_other(&test, id, kind).await else { return };
+        entries.push(entry);
+    }
+    let bytes: Vec<Bytes> = ids.iter().map(|id| content(20 + id.index() as u64, LEN)).collect();
+    // As they lie beside each other, one must not reach into the other.
+    for &id in &ids {
+        test.write(id, &bytes[id.index()], 12).await;
+    }
+    for (entry, bytes) in entries.iter().zip(&bytes) {
+        test.sink.sync(entry.id).await.unwrap_or_else(|e| panic!("sync of what is not wanted: {}", e.chain()));
+        test.read_back(entry.id, bytes, "what is not wanted").await;
+        for _ in 0..2 {
+            let finish = test.sink.finish(entry).await;
+            finish.unwrap_or_else(|e| panic!("finish of what is not wanted: {}", e.chain()));
+        }
+        assert!(test.finished(entry.id).is_none(), "what is not wanted becomes no file");
+        let read = test.sink.read(&Span::new(entry.id, 0..1)).await;
+        assert!(read.is_err(), "what is not wanted is gone when it is finished");
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Crash, unprepared};
 use crate::checkpoint::{Loaded, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runs::RangeSet;
-use crate::sink::{Entry, Prepared, Stamp};
+use crate::sink::{Entry, EntryKind, Prepared, Stamp, padding};
 use crate::span::{EntryId, Span};
 
 /// What is lost or kept as a whole, in bytes.
@@ -20,6 +20,8 @@ pub(super) struct Model {
     pub(super) random: fastrand::Rng,
     contents: Vec<Bytes>,
     files: HashMap<EntryId, File>,
+    /// The entries that are nowhere, with their lengths.
+    padding: HashMap<EntryId, Option<u64>>,
     next_inode: u64,
     record: Option<Record>,
     /// In the cache only.
@@ -78,6 +80,7 @@ impl Model {
             random: fastrand::Rng::with_seed(seed),
             contents,
             files: HashMap::new(),
+            padding: HashMap::new(),
             next_inode: 1,
             record: None,
             log: Vec::new(),
@@ -95,7 +98,16 @@ impl Model {
         self.files.get_mut(&entry).filter(|file| !file.is_final).ok_or_else(|| unprepared(entry))
     }
 
+    pub(super) fn is_padding(&self, entry: EntryId) -> bool {
+        self.padding.contains_key(&entry)
+    }
+
     pub(super) fn prepare(&mut self, entry: &Entry) -> Prepared {
+        if entry.kind == EntryKind::Padding {
+            self.padding.insert(entry.id, entry.len);
+            return Prepared::empty();
+        }
+        self.padding.remove(&entry.id);
         let inode = self.next_inode;
         let file = self.files.entry(entry.id).or_insert_with(|| {
             self.next_inode += 1;
@@ -108,6 +120,9 @@ impl Model {
     }
 
     pub(super) fn write(&mut self, entry: EntryId, offset: u64, data: &[u8]) -> Result<()> {
+        if let Some(len) = self.padding.get(&entry) {
+            return padding::write(entry, *len, offset, &[Bytes::copy_from_slice(data)]);
+        }
         let file = self.open(entry)?;
         let end = offset as usize + data.len();
         if file.cache.len() < end {
@@ -119,6 +134,9 @@ impl Model {
     }
 
     pub(super) fn read(&self, span: &Span) -> Result<Bytes> {
+        if let Some(len) = self.padding.get(&span.entry) {
+            return padding::read(span, *len);
+        }
         let file = self.files.get(&span.entry).ok_or_else(|| unprepared(span.entry))?;
         let range = span.range.start as usize..span.range.end as usize;
         let bytes = file.cache.get(range).filter(|bytes| !bytes.is_empty());
@@ -154,6 +172,9 @@ impl Model {
     }
 
     pub(super) fn reset(&mut self, entry: EntryId) -> Result<()> {
+        if self.is_padding(entry) {
+            return Ok(());
+        }
         let file = self.open(entry)?;
         // The old bytes stay on stable storage until a sync.
         file.cache.clear();
@@ -163,6 +184,10 @@ impl Model {
     }
 
     pub(super) fn finish(&mut self, entry: &Entry) -> Result<()> {
+        if let EntryKind::Unwanted { .. } = entry.kind {
+            self.files.remove(&entry.id);
+            return Ok(());
+        }
         let content = self.contents.get(entry.id.index()).cloned().unwrap_or_default();
         let Some(file) = self.files.get_mut(&entry.id) else { return Err(unprepared(entry.id)) };
         file.cache.truncate(entry.len.unwrap_or(0) as usize);
@@ -189,7 +214,7 @@ impl Model {
             let id = EntryId::new(i as u32);
             for range in &entry.durable {
                 let is_there = |file: &File| file.has_stable(range, self.contents.get(i).map_or(&[], |c| c));
-                if !self.files.get(&id).is_some_and(is_there) {
+                if !self.is_padding(id) && !self.files.get(&id).is_some_and(is_there) {
                     self.violations.push(format!("entry {id}: {range:?} is called durable and is not"));
                 }
             }

@@ -1,0 +1,207 @@
+//! What a [`FileSink`](super::FileSink) does before an entry's first byte.
+
+use std::sync::{Arc, PoisonError};
+
+use rustix::fs::{FileType, OFlags};
+
+use super::part::{Opened, Part};
+use super::place::{Final, Place};
+use super::rest::Unwanted;
+use super::{Inner, MAX_NUMBER, OnExists, being_written, exists};
+use crate::error::{Error, ErrorKind, Result};
+use crate::folder::pool::Handle;
+use crate::folder::{failed, stamp_of};
+use crate::path::{EntryPath, PART, REST};
+use crate::sink::{Entry, EntryKind, Prepared};
+use crate::span::{OPEN_END, Span};
+use crate::sync::lock;
+
+impl Inner {
+    pub(super) fn prepare(&self, entry: &Entry) -> Result<Prepared> {
+        if entry.len.is_some_and(|len| len > OPEN_END) {
+            return Err(Error::new(ErrorKind::InvalidInput, "longer than any file").with("entry", entry.id));
+        }
+        let slot = self.slots.write().unwrap_or_else(PoisonError::into_inner).entry(entry.id).or_default().clone();
+        let _change = lock(&slot.change);
+        match slot.place() {
+            Place::None | Place::Skipped(_) | Place::Padding(_) | Place::Gone => {}
+            Place::Part(part) if part.asked == entry.path && entry.kind == EntryKind::File => {
+                return self.ready(&part, entry);
+            }
+            Place::Part(part) => {
+                if part.is_written() {
+                    return Err(moved(entry, &part.asked));
+                }
+                slot.set(Place::None);
+                self.drop_empty(part)?;
+            }
+            Place::Unwanted(unwanted) if is_place_of(&unwanted, entry) => return ready_unwanted(&unwanted, entry),
+            Place::Unwanted(unwanted) => {
+                if unwanted.is_written() {
+                    return Err(moved(entry, &unwanted.asked));
+                }
+                slot.set(Place::None);
+                self.rests.leave(&unwanted, unwanted.file.is_new)?;
+            }
+            Place::Final(file) if file.asked == entry.path => {
+                let existing = vec![Span::new(entry.id, 0..file.len)];
+                return Ok(Prepared::empty()
+                    .with_existing(existing)
+                    .with_stamp(file.stamp)
+                    .with_path(file.path.clone()));
+            }
+            Place::Final(file) => return Err(moved(entry, &file.asked)),
+        }
+
+        slot.set(Place::None);
+        let (place, prepared) = match entry.kind {
+            EntryKind::File => self.prepare_file(entry)?,
+            EntryKind::Padding => (Place::Padding(entry.len), Prepared::empty()),
+            EntryKind::Unwanted { base } => self.prepare_unwanted(entry, base)?,
+        };
+        slot.set(place);
+        Ok(prepared)
+    }
+
+    fn prepare_file(&self, entry: &Entry) -> Result<(Place, Prepared)> {
+        if let Some(file) = self.finished_before(entry)? {
+            let prepared = Prepared::empty()
+                .with_existing(vec![Span::new(entry.id, 0..file.len)])
+                .with_stamp(file.stamp)
+                .with_path(file.path.clone())
+                .with_is_finished(true);
+            return Ok((Place::Final(Arc::new(file)), prepared));
+        }
+        let Some(part) = self.open(&entry.path)?.map(Arc::new) else {
+            let prepared = Prepared::empty().with_skip(true).with_path(entry.path.clone());
+            return Ok((Place::Skipped(entry.path.clone()), prepared));
+        };
+        match self.ready(&part, entry) {
+            Ok(prepared) => Ok((Place::Part(part), prepared)),
+            Err(e) => {
+                // What couldn't begin leaves nothing. The reason why it couldn't says more than a failure to clean up.
+                let _ = self.drop_empty(part);
+                Err(e)
+            }
+        }
+    }
+
+    /// The file that an earlier run gave its final name.
+    fn finished_before(&self, entry: &Entry) -> Result<Option<Final>> {
+        let (Some(known), Some(len)) = (entry.known, entry.len) else { return Ok(None) };
+        let folder = self.folder(&entry.path, true)?;
+        let at = folder.path().join(entry.path.file_name());
+        let look = || -> std::io::Result<bool> {
+            // It was there a moment ago, or never.
+            if folder.kind_of(entry.path.file_name())? != Some(FileType::RegularFile) {
+                return Ok(false);
+            }
+            let file = folder.open(entry.path.file_name(), OFlags::RDONLY)?;
+            Ok(stamp_of(&file)?.inode == known.inode && file.metadata()?.len() == len)
+        };
+        let is_it = look().map_err(|e| failed("cannot look at the file", &at, e))?;
+        let (asked, path) = (entry.path.clone(), entry.path.clone());
+        let handle = Handle::closed(&self.pool);
+        Ok(is_it.then_some(Final { asked, path, stamp: known, len, handle, unsynced: None }))
+    }
+
+    /// The part file under the first name that may be used; `None` if the file is there and is to be left as it is.
+    fn open(&self, asked: &EntryPath) -> Result<Option<Part>> {
+        let folder = self.folder(asked, true)?;
+        let mut path = asked.clone();
+        for number in 1..=MAX_NUMBER {
+            let at = folder.path().join(path.file_name());
+            let kind = folder.kind_of(path.file_name()).map_err(|e| failed("cannot look for the file", &at, e))?;
+            let open_part = || Part::open(&folder, &self.pool, asked.clone(), path.clone(), PART);
+            let opened = match (kind, self.options.on_exists) {
+                (None, _) => Some(open_part()?),
+                (Some(FileType::Directory), OnExists::Overwrite | OnExists::Skip | OnExists::Check) => {
+                    return Err(Error::new(ErrorKind::Exists, "a folder has that name").with("path", at.display()));
+                }
+                (Some(_), OnExists::Overwrite) => Some(open_part()?),
+                (Some(_), OnExists::Check) => Some(Part::take_over(&folder, &self.pool, path.clone(), PART)?),
+                (Some(_), OnExists::Rename) => None,
+                (Some(_), OnExists::Skip) => return Ok(None),
+                (Some(_), OnExists::Fail) => return Err(exists(&at)),
+            };
+            match opened {
+                Some(Opened::Ours(part)) => return Ok(Some(part)),
+                Some(Opened::Locked) if self.options.on_exists != OnExists::Rename => return Err(being_written(&at)),
+                Some(Opened::Locked) | None => {}
+            }
+            path = asked.numbered(number);
+        }
+        Err(Error::new(ErrorKind::Exists, "no free name was found for the file")
+            .with("path", asked)
+            .with("tried", MAX_NUMBER))
+    }
+
+    fn ready(&self, part: &Part, entry: &Entry) -> Result<Prepared> {
+        if let Some(len) = entry.len.filter(|_| self.options.preallocate) {
+            part.preallocate(len)?;
+        }
+        let size = part.len()?.min(entry.len.unwrap_or(OPEN_END));
+        let existing = if size > 0 { vec![Span::new(entry.id, 0..size)] } else { Vec::new() };
+        Ok(Prepared::empty()
+            .with_existing(existing)
+            .with_stamp(part.stamp)
+            .with_path(part.path.clone())
+            .with_taken_over(part.is_taken_over))
+    }
+
+    fn prepare_unwanted(&self, entry: &Entry, base: u64) -> Result<(Place, Prepared)> {
+        let invalid = |what| Error::new(ErrorKind::InvalidInput, what).with("entry", entry.id);
+        let len = entry.len.ok_or_else(|| invalid("the length of an entry that is not wanted must be known"))?;
+        if base.checked_add(len).is_none_or(|end| end > OPEN_END) {
+            return Err(invalid("the place of an entry that is not wanted is beyond any file"));
+        }
+        let path = match &self.options.rest {
+            Some(path) => path.clone(),
+            None => EntryPath::new(entry.path.components().next().unwrap_or_default())?,
+        };
+        let unwanted = self.rests.join(&path, (&entry.path, base, len), || {
+            let folder = self.folder(&path, true)?;
+            match Part::open(&folder, &self.pool, path.clone(), path.clone(), REST)? {
+                Opened::Ours(file) => Ok(Arc::new(file)),
+                Opened::Locked => Err(being_written(&folder.path().join(path.file_name()))),
+            }
+        })?;
+        let unwanted = Arc::new(unwanted);
+        match ready_unwanted(&unwanted, entry) {
+            Ok(prepared) => Ok((Place::Unwanted(unwanted), prepared)),
+            Err(e) => {
+                // As above.
+                let _ = self.rests.leave(&unwanted, unwanted.file.is_new);
+                Err(e)
+            }
+        }
+    }
+
+    /// Lets go of a part file to which nothing was written; it stays only if an earlier run wrote to it.
+    fn drop_empty(&self, part: Arc<Part>) -> Result<()> {
+        if part.is_new {
+            part.remove()?;
+            drop(part);
+            lock(&self.folders).remove_empty();
+        }
+        Ok(())
+    }
+}
+
+fn is_place_of(unwanted: &Unwanted, entry: &Entry) -> bool {
+    entry.kind == EntryKind::Unwanted { base: unwanted.base }
+        && entry.len == Some(unwanted.len)
+        && entry.path == unwanted.asked
+}
+
+fn ready_unwanted(unwanted: &Unwanted, entry: &Entry) -> Result<Prepared> {
+    let size = unwanted.file.len()?.saturating_sub(unwanted.base).min(unwanted.len);
+    let existing = if size > 0 { vec![Span::new(entry.id, 0..size)] } else { Vec::new() };
+    Ok(Prepared::empty().with_existing(existing).with_stamp(unwanted.file.stamp))
+}
+
+fn moved(entry: &Entry, old: &EntryPath) -> Error {
+    Error::new(ErrorKind::InvalidInput, "the entry was written under another name, or in another way, already")
+        .with("path", &entry.path)
+        .with("written", old)
+}
