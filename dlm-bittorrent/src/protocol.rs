@@ -16,8 +16,7 @@ use crate::wire::PeerId;
 use crate::{Magnet, Metainfo};
 
 /// What torrent files are, and how long one may be: twice what the hashes of the most pieces take.
-const TORRENT: Container =
-    Container { suffix: ".torrent", media_type: "application/x-bittorrent", max_len: 64 << 20 };
+const TORRENT: Container = Container { suffix: ".torrent", media_type: "application/x-bittorrent", max_len: 64 << 20 };
 
 /// What a client calls itself: by convention (BEP 20) two letters and four digits of a version.
 const PEER_ID_PREFIX: &[u8; 8] = b"-DM0100-";

@@ -103,7 +103,8 @@ async fn hear(stream: &mut TcpStream) -> Result<Handshake> {
     let mut bytes = [0; Handshake::LEN];
     let mut len = 0;
     loop {
-        let strange = |e: HandshakeError| Error::new(ErrorKind::Protocol, "the peer speaks something else").with_source(e);
+        let strange =
+            |e: HandshakeError| Error::new(ErrorKind::Protocol, "the peer speaks something else").with_source(e);
         if let Some(handshake) = Handshake::decode(&bytes[..len]).map_err(strange)? {
             return Ok(handshake);
         }

@@ -102,8 +102,8 @@ fn whatever_is_taken_holds_together() {
     assert_eq!(taken, verdicts(&root).values().filter(|taken| **taken).count() - VERSION_2_ONLY.len() + others);
 }
 
-/// The hash is of the dictionary as it stands. These are what libtorrent and Transmission say too; of the first, a client
-/// that writes the dictionary again before it hashes it makes 7fbfb4ee.
+/// The hash is of the dictionary as it stands, never of what a program would write in its place. These come from the bytes
+/// of `info`, cut out and hashed by another program; that of `invalid_name2` is in libtorrent's tests too.
 #[test]
 fn the_info_hash_is_that_of_the_bytes_as_they_stand() {
     let Some(root) = fixtures("the_info_hash_is_that_of_the_bytes_as_they_stand") else { return };

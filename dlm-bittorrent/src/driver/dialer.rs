@@ -76,9 +76,11 @@ impl Dialer {
 
     /// Connects to whom the swarm wants to, as far as there is room.
     pub(super) fn fill(&mut self) {
-        let room = &self.torrent.common.room;
-        while let Some(address) = self.torrent.swarm().addresses().next(now(), room.left()) {
-            let torrent = self.torrent.clone();
+        let torrent = self.torrent.clone();
+        let room = &torrent.common.room;
+        let next = || torrent.swarm().addresses().next(now(), room.left());
+        while let Some(address) = next() {
+            let torrent = torrent.clone();
             let places = (room.connection(), room.half_open());
             self.spawn(async move {
                 let (_connection, half_open) = places;
@@ -107,7 +109,7 @@ impl Dialer {
         self.spawn(async move {
             let _place = place;
             let Ok(mut stream) = here(stream) else { return };
-            let ours = torrent.common.handshake(torrent.info.info_hash().0);
+            let ours = torrent.common.handshake(*torrent.info.info_hash().as_bytes());
             if answer(&mut stream, &ours).await.is_ok() {
                 peer::run(&torrent, stream, address, false, &theirs).await;
             }
@@ -135,7 +137,7 @@ async fn dial(torrent: &Torrent, address: SocketAddr) -> Result<(TcpStream, Hand
     let late = || dlm_api::Error::new(dlm_api::ErrorKind::Timeout, "the peer doesn't answer");
     let connected = time::timeout(PATIENCE, TcpStream::connect(address)).await.map_err(|_| late())?;
     let mut stream = connected.map_err(|e| dlm_api::Error::network("cannot connect to the peer", e))?;
-    let ours = torrent.common.handshake(torrent.info.info_hash().0);
+    let ours = torrent.common.handshake(*torrent.info.info_hash().as_bytes());
     let theirs = shake_hands(&mut stream, &ours).await?;
     Ok((stream, theirs))
 }

@@ -11,7 +11,7 @@ const TOLD_AT_ONCE: usize = 4096;
 
 /// Where a torrent's bytes are among the entries of a download.
 #[derive(Clone, Debug)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     info: Info,
     /// Of each file that has bytes.
     entries: Vec<Option<EntryId>>,
@@ -19,7 +19,7 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Tells which files and pieces there are, and remembers the entries' numbers.
-    pub(super) fn learn(info: &Info, transfer: &Transfer) -> Result<Self> {
+    pub(crate) fn learn(info: &Info, transfer: &Transfer) -> Result<Self> {
         let mut entries = Vec::with_capacity(info.files().len());
         for file in info.files() {
             if !file.is_wanted() && file.len == 0 {

@@ -114,7 +114,7 @@ impl Listener {
 
     async fn pass_on(&self, mut stream: TcpStream, address: SocketAddr) {
         let Ok(handshake) = listen(&mut stream).await else { return };
-        let torrent = self.torrents().get(&InfoHash(handshake.info_hash)).cloned();
+        let torrent = self.torrents().get(&InfoHash::from(handshake.info_hash)).cloned();
         if let Some(torrent) = torrent {
             // A torrent that has too many to look at takes no more.
             let _ = torrent.try_send(Incoming { stream, address, handshake });

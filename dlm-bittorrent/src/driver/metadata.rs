@@ -58,7 +58,7 @@ pub(crate) async fn fetch(
     let shared = Arc::new(Shared {
         common: common.clone(),
         info_hash,
-        fetch: Mutex::new(MetadataFetch::of_sha1(info_hash.0)),
+        fetch: Mutex::new(MetadataFetch::of_sha1(*info_hash.as_bytes())),
         found: Mutex::default(),
         bans: Mutex::default(),
         done: Notify::new(),
@@ -107,8 +107,8 @@ async fn ask(shared: &Shared, address: SocketAddr) -> Result<()> {
     let late = |_| Error::new(ErrorKind::Timeout, "the peer doesn't answer");
     let connected = time::timeout(PATIENCE, TcpStream::connect(address)).await.map_err(late)?;
     let mut stream = connected.map_err(|e| Error::network("cannot connect to the peer", e))?;
-    let theirs = shake_hands(&mut stream, &shared.common.handshake(shared.info_hash.0)).await?;
-    if theirs.info_hash != shared.info_hash.0 || !theirs.reserved.has(Reserved::EXTENSIONS) {
+    let theirs = shake_hands(&mut stream, &shared.common.handshake(*shared.info_hash.as_bytes())).await?;
+    if theirs.info_hash != *shared.info_hash.as_bytes() || !theirs.reserved.has(Reserved::EXTENSIONS) {
         return Err(Error::new(ErrorKind::Unsupported, "the peer has no metadata to give"));
     }
     let mut session = Session::new(stream, None, Arc::new(Notify::new()));

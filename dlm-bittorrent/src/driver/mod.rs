@@ -25,7 +25,7 @@ use crate::piece::{Bitfield, Geometry, Priority};
 use crate::swarm::{Close, Config, PeerKey, Swarm};
 use crate::wire::{Handshake, PeerId, Reserved};
 
-pub(crate) use announcer::{Announcer, Figures};
+pub(crate) use announcer::Announcer;
 pub(crate) use dialer::Room;
 pub(crate) use layout::Layout;
 pub(crate) use listener::{Incoming, Listener, Listeners};
@@ -148,14 +148,13 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     let (geometry, had) = pieces(&info, &layout, &transfer)?;
     let was_complete = had.is_full();
     let torrent = {
-        let config = Config::new(info.info_hash().0, common.peer_id)
+        let config = Config::new(*info.info_hash().as_bytes(), common.peer_id)
             .with_peers(common.config.max_peers, common.config.max_half_open)
             .with_upload_slots(common.config.upload_slots)
             .with_filter(common.config.filter.clone());
         let mut swarm = Swarm::new(now(), config, geometry, had, fastrand::Rng::new());
-        swarm.set_priorities(
-            (0..geometry.pieces()).filter(|piece| !layout.is_wanted(&transfer, *piece)).map(|piece| (piece, Priority::SKIP)),
-        );
+        let is_unwanted = |piece: &u32| !layout.is_wanted(&transfer, *piece);
+        swarm.set_priorities((0..geometry.pieces()).filter(is_unwanted).map(|piece| (piece, Priority::UNWANTED)));
         Arc::new(Torrent {
             swarm: Mutex::new(swarm),
             store: Store::new(transfer.clone(), layout, geometry),
@@ -205,7 +204,9 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
             () = &mut accepting => {}
             Some((origin, list)) = peers.recv() => {
                 let mut swarm = torrent.swarm();
-                list.into_iter().for_each(|address| drop(swarm.addresses().add(address, origin)));
+                for address in list.into_iter().filter(|address| common.config.filter.allows(address.ip())) {
+                    swarm.addresses().add(address, origin);
+                }
             }
             () = announcer.run() => {}
             () = dialer.ended() => {}
@@ -223,7 +224,8 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
                     swarm.stats()
                 };
                 announcer.figures().set(stats.uploaded, stats.downloaded, transfer.left());
-                transfer.set_peers(Peers::new(stats.peers as u32, stats.seeds as u32, stats.copies.thousandths()));
+                let copies = stats.copies.whole.saturating_mul(1000) + (stats.copies.fraction * 1000.0) as u32;
+                transfer.set_peers(Peers::new(stats.peers as u32, stats.seeds as u32, copies));
             }
         }
     }
@@ -239,7 +241,9 @@ fn pieces(info: &Info, layout: &Layout, transfer: &Transfer) -> Result<(Geometry
     let cut = |e| Error::new(dlm_api::ErrorKind::InvalidInput, "the torrent can't be cut into pieces").with_source(e);
     let geometry = Geometry::new(info.len(), info.piece_len()).map_err(cut)?;
     let mut had = Bitfield::new(geometry.pieces());
-    (0..geometry.pieces()).filter(|piece| layout.is_sealed(transfer, *piece)).for_each(|piece| drop(had.insert(piece)));
+    for piece in (0..geometry.pieces()).filter(|piece| layout.is_sealed(transfer, *piece)) {
+        had.insert(piece);
+    }
     Ok((geometry, had))
 }
 

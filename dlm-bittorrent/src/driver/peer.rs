@@ -14,8 +14,9 @@ use super::{Connection, Torrent, now};
 use crate::peer::MetadataServer;
 use crate::session::{Ready, Session};
 use crate::swarm::{PeerKey, Received, Swarm};
+use crate::wire::codec::piece_head;
 use crate::wire::extension::{Extension, ExtensionHandshake, HANDSHAKE, MetadataMessage, decode_dont_have};
-use crate::wire::{Block, Handshake, Message, Reserved, encode, piece_head};
+use crate::wire::{Block, Handshake, Message, Reserved, encode};
 
 /// What we call ourselves among peers.
 pub(super) const CLIENT: &str = concat!("dlm ", env!("CARGO_PKG_VERSION"));
@@ -240,10 +241,11 @@ impl Peer {
         let mut swarm = torrent.swarm();
         let mut blocks: Vec<Block> = Vec::new();
         let mut len = 0;
-        let mut next = |swarm: &mut Swarm| swarm.next_upload(now(), self.key);
+        let next = |swarm: &mut Swarm| swarm.next_upload(now(), self.key);
         let mut asked = self.asked.take().or_else(|| next(&mut swarm));
         while let Some(block) = asked {
-            let goes_on = blocks.last().is_none_or(|last| last.piece == block.piece && last.begin + last.len == block.begin);
+            let goes_on =
+                blocks.last().is_none_or(|last| last.piece == block.piece && last.begin + last.len == block.begin);
             if !goes_on || len >= MAX_WAITING / 2 {
                 self.asked = Some(block);
                 break;

@@ -94,14 +94,7 @@ impl Fingerprints {
 
 impl Store {
     pub(super) fn new(transfer: Transfer, layout: Layout, geometry: Geometry) -> Self {
-        Self {
-            transfer,
-            layout,
-            geometry,
-            leases: Mutex::default(),
-            kept: Arc::default(),
-            key: RandomState::new(),
-        }
+        Self { transfer, layout, geometry, leases: Mutex::default(), kept: Arc::default(), key: RandomState::new() }
     }
 
     pub(super) fn layout(&self) -> &Layout {

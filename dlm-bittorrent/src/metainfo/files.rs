@@ -128,6 +128,9 @@ pub(super) fn make_distinct(files: &mut [File]) -> Result<()> {
 
 /// What file systems without case take for the same.
 fn fold(path: &str) -> String {
+    if path.is_ascii() {
+        return path.to_ascii_lowercase();
+    }
     // Upper case first, since some lower case letters share one capital.
     path.to_uppercase().to_lowercase()
 }

@@ -30,6 +30,9 @@ const MAX_WEB_SEEDS: usize = 128;
 /// The most nodes of the DHT that are kept: these are only a way in.
 const MAX_NODES: usize = 64;
 
+/// The most entries of one list that are looked at, of use or not: a torrent has room for millions.
+const MAX_LOOKED_AT: usize = 4096;
+
 /// The longest URL, in bytes: what servers and proxies take.
 const MAX_URL: usize = 4096;
 
@@ -207,8 +210,10 @@ impl fmt::Debug for Metainfo {
 /// The tiers of `announce-list`, or `announce` if there is nothing of use in it.
 fn trackers(root: Value<'_>) -> Vec<Vec<String>> {
     let mut known = HashSet::new();
+    let mut looked_at = 0;
     let mut usable = |value: Value<'_>| {
-        let text = value.as_bytes().filter(|text| text.len() <= MAX_URL)?;
+        looked_at += 1;
+        let text = value.as_bytes().filter(|text| text.len() <= MAX_URL && looked_at <= MAX_LOOKED_AT)?;
         let url = TrackerUrl::parse(std::str::from_utf8(text).ok()?).ok()?.as_str().to_owned();
         (known.len() < MAX_TRACKERS && known.insert(url.clone())).then_some(url)
     };
@@ -234,6 +239,7 @@ fn web_seeds(root: Value<'_>) -> Vec<Url> {
     single
         .into_iter()
         .chain(value.as_list().into_iter().flatten())
+        .take(MAX_LOOKED_AT)
         .filter_map(Value::as_bytes)
         .filter(|text| text.len() <= MAX_URL)
         .filter_map(|text| Url::parse(std::str::from_utf8(text).ok()?).ok())
@@ -250,7 +256,7 @@ fn nodes(root: Value<'_>) -> Vec<HostPort> {
         let host = pair.next()?.as_text()?;
         HostPort::new(&host, u16::try_from(pair.next()?.as_int()?).ok()?).ok()
     };
-    pairs.filter_map(node).take(MAX_NODES).collect()
+    pairs.take(MAX_LOOKED_AT).filter_map(node).take(MAX_NODES).collect()
 }
 
 /// A text for people to read. `None` if it is empty.

@@ -232,6 +232,9 @@ fn trackers_come_in_tiers() {
         assert_eq!(of(vec![("announce", t(1).into()), ("announce-list", list)]), [[t(1)]]);
     }
     assert_eq!(of(vec![("announce", "http://127.0.0.1/reboot".into())]), Vec::<Vec<String>>::new());
+    let late: Vec<&str> = std::iter::repeat_n("x", MAX_LOOKED_AT).chain(["http://a/"]).collect();
+    assert_eq!(of(vec![("announce-list", tiers(&[&late[1..]]))]), [["http://a/"]]);
+    assert_eq!(of(vec![("announce-list", tiers(&[&late]))]), Vec::<Vec<String>>::new());
     let many: Vec<String> = (0..1000).map(|i| format!("udp://t{i}.example:1")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     assert_eq!(of(vec![("announce-list", tiers(&[&many]))])[0].len(), MAX_TRACKERS);
@@ -248,6 +251,9 @@ fn web_seeds_are_one_or_many() {
         of(Item::list(["ftp://a/", "http://b", "file:///etc/passwd", "x", "http://b/"])),
         ["ftp://a/", "http://b/"]
     );
+    let late: Vec<&str> = std::iter::repeat_n("x", MAX_LOOKED_AT).chain(["http://a/"]).collect();
+    assert_eq!(of(Item::list(late[1..].iter().copied())), ["http://a/"]);
+    assert_eq!(of(Item::list(late)), Vec::<String>::new());
     assert_eq!(of("".into()), Vec::<String>::new());
     assert_eq!(of(Item::Int(1)), Vec::<String>::new());
 }
@@ -316,6 +322,13 @@ fn the_halves_of_a_hybrid_must_agree() {
     assert_eq!(kind(hybrid(files(), with(tree(), "", leaf(6)))), wrong);
     assert_eq!(kind(hybrid(files(), with(tree(), "e", Item::Int(1)))), wrong);
     assert_eq!(kind(hybrid(files(), tree()[..1].to_vec())), wrong);
+    // Padding has no place in a tree, and what else is there may have no bytes.
+    let attribute =
+        |attr: &'static str| Item::dict([("", Item::dict([("attr", Item::from(attr)), ("length", Item::Int(0))]))]);
+    assert_eq!(kind(hybrid(files(), with(tree(), "x", attribute("p")))), wrong);
+    assert_eq!(kind(hybrid(files(), with(tree(), "x", attribute("l")))), None);
+    let no_leaf = Item::dict([("", Item::dict([("length", Item::Int(5))])), ("b", leaf(1))]);
+    assert_eq!(kind(hybrid(files(), with(tree(), "a", no_leaf))), wrong);
     // The second file does not start with a piece.
     let mut moved = files();
     moved[1] = with(moved[1].clone(), "length", Item::Int(16384 - 4));
