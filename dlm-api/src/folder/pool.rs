@@ -47,8 +47,8 @@ pub(crate) struct Handle {
 
 #[derive(Default)]
 struct Synced {
-    /// A sync failed: what it covered may be lost, and a later sync that works would not say so.
-    failed: bool,
+    /// Why a sync failed: what it covered may be lost, and a later sync that works would not say so.
+    failed: Option<io::ErrorKind>,
     /// An earlier run may have left it dirty. That is nothing to be synced before it is closed, as nothing was promised.
     unsure: bool,
 }
@@ -233,7 +233,7 @@ impl Handle {
         }
         // First: what is changed from here on may be missed by this sync.
         self.dirty.swap(false, Ordering::AcqRel);
-        sync(file).inspect_err(|_| synced.failed = true)?;
+        sync(file).inspect_err(|e| synced.failed = Some(e.kind()))?;
         synced.unsure = false;
         Ok(())
     }
@@ -262,7 +262,7 @@ impl Handle {
         let Some(file) = slot.as_mut() else { return true };
         // With nobody else in possession of it, whatever was changed was also said to be.
         let Some(file) = Arc::get_mut(file) else { return false };
-        if self.is_dirty() && !synced.failed {
+        if self.is_dirty() && synced.failed.is_none() {
             return false;
         }
         if let Ok(metadata) = file.metadata() {
@@ -275,8 +275,8 @@ impl Handle {
 
 impl Synced {
     fn is_done(&self, dirty: bool) -> io::Result<bool> {
-        if self.failed {
-            return Err(io::Error::other("an earlier sync failed, and what it covered may be lost"));
+        if let Some(kind) = self.failed {
+            return Err(io::Error::new(kind, "an earlier sync failed, and what it covered may be lost"));
         }
         Ok(!dirty && !self.unsure)
     }
@@ -330,6 +330,7 @@ mod tests {
         let pool = Pool::new(2);
         let all = handles(&pool, 2);
         let held = [all[0].get().unwrap(), all[1].get().unwrap()];
+        assert!(!all[0].close(File::sync_all));
         let more = handles(&pool, 1);
         assert_eq!((open(&all), open(&more)), (vec![0, 1], vec![0]));
         // Over the limit only for as long as it must be.
@@ -369,8 +370,10 @@ mod tests {
         let pool = Pool::new(2);
         let all = handles(&pool, 1);
         all[0].changed();
-        assert!(all[0].close(|_| Err(Errno::IO.into())));
-        assert!(open(&all).is_empty() && all[0].is_synced().is_err());
+        assert!(all[0].close(|_| Err(Errno::NOSPC.into())));
+        assert!(open(&all).is_empty());
+        // Whoever asks first was not told by the kernel.
+        assert_eq!(all[0].is_synced().unwrap_err().kind(), io::ErrorKind::StorageFull);
         let file = all[0].get_or(file).unwrap();
         assert!(all[0].sync(&file, File::sync_data).is_err());
         // There is nothing to wait for any more.

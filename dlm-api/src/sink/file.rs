@@ -142,7 +142,7 @@ impl Sink for FileSink {
             return self.0.read(&place, span);
         }
         let span = span.clone();
-        self.blocking(move |inner| inner.read(&place, &span)).await
+        self.blocking(move |inner| inner.read_opening(&place, &span)).await
     }
 
     async fn sync(&self, entry: EntryId) -> Result<()> {
@@ -191,6 +191,20 @@ impl Inner {
 
     fn place(&self, entry: EntryId) -> Place {
         self.slot(entry).map_or(Place::None, |slot| slot.place())
+    }
+
+    /// [`read`](Self::read) of what may be closed.
+    fn read_opening(&self, place: &Place, span: &Span) -> Result<Bytes> {
+        let result = self.read(place, span);
+        // It may have been finished just before it was to be opened: then it is not where it was.
+        if let (Err(_), Place::Part(_), Some(slot)) = (&result, place, self.slot(span.entry)) {
+            let _change = lock(&slot.change);
+            let place = slot.place();
+            if matches!(place, Place::Final(_)) {
+                return self.read(&place, span);
+            }
+        }
+        result
     }
 
     fn read(&self, place: &Place, span: &Span) -> Result<Bytes> {

@@ -83,6 +83,7 @@ async fn what_is_not_wanted_shares_one_file_that_goes_with_the_last() {
     sink.finish(&entries[0]).await.unwrap();
     sink.finish(&entries[0]).await.unwrap();
     assert!(sink.read(&Span::new(EntryId::new(1), 0..1)).await.is_err());
+    assert!(rest.exists());
     assert_eq!(sink.read(&Span::new(EntryId::new(2), 0..3)).await.unwrap(), "456");
     sink.finish(&entries[1]).await.unwrap();
     assert_eq!(tree(dir.path()), ["t/", "t/wanted=abc"]);

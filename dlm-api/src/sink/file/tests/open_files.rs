@@ -54,6 +54,7 @@ async fn a_finished_file_stays_open_for_the_next_read() {
     for _ in 0..2 {
         assert_eq!(sink.read(&Span::new(FIRST, 1..3)).await.unwrap(), "el");
         assert!(sink.0.place(FIRST).get().is_some());
+        assert_eq!(sink.0.pool.open(), 1);
     }
     // The one that it was.
     fs::remove_file(dir.path().join("f")).unwrap();
@@ -142,6 +143,31 @@ async fn another_sink_of_this_process_does_not_get_a_part_file_that_is_closed() 
     let mut b = entry("b/g");
     b.id = SECOND;
     assert_eq!(second.prepare(&b).await.unwrap().existing, [Span::new(SECOND, 0..5)]);
+}
+
+#[tokio::test]
+async fn a_part_file_whose_number_was_given_to_another_while_it_was_closed_is_not_written() {
+    let dir = folder();
+    let sink = narrow(dir.path(), OnExists::Fail);
+    let entries = two(&sink).await;
+    let stamp = sink.prepare(&entries[0]).await.unwrap().stamp.unwrap();
+    // Closes it again.
+    sink.write(SECOND, 5, data("56789")).await.unwrap();
+    let _another = ours::Ours::made(stamp);
+    assert_eq!(sink.write(FIRST, 5, data("56789")).await.unwrap_err().kind(), ErrorKind::Storage);
+}
+
+#[tokio::test]
+async fn a_read_that_began_before_the_finish_is_of_the_finished_file() {
+    let dir = folder();
+    let sink = narrow(dir.path(), OnExists::Fail);
+    let entries = two(&sink).await;
+    sink.write(FIRST, 5, data("56789")).await.unwrap();
+    let before = sink.0.place(FIRST);
+    sink.finish(&entries[0]).await.unwrap();
+    sink.write(SECOND, 5, data("56789")).await.unwrap();
+    assert!(before.get().is_none());
+    assert_eq!(sink.0.read_opening(&before, &Span::new(FIRST, 3..7)).unwrap(), "3456");
 }
 
 #[tokio::test]
