@@ -65,7 +65,7 @@ impl Bitfield {
     }
 
     /// How many pieces there are, in the set or not.
-    pub fn len(&self) -> u32 {
+    pub fn size(&self) -> u32 {
         self.len
     }
 

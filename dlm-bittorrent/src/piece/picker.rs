@@ -130,7 +130,7 @@ struct Level {
 impl Picker {
     /// A picker for so many pieces of which `had` are there already.
     pub fn new(had: Bitfield, mut rng: Rng) -> Self {
-        let pieces = had.len();
+        let pieces = had.size();
         let mut order: Vec<u32> = (0..pieces).filter(|piece| !had.has(*piece)).collect();
         rng.shuffle(&mut order);
         let mut places = vec![NOWHERE; pieces as usize];
@@ -184,7 +184,7 @@ impl Picker {
     pub fn copies(&self) -> Copies {
         let least = self.histogram.iter().position(|n| *n > 0).unwrap_or(0);
         let more: u32 = self.histogram[least..].iter().skip(1).sum();
-        Copies { whole: self.seeds + least as u32, fraction: more as f32 / self.had.len().max(1) as f32 }
+        Copies { whole: self.seeds + least as u32, fraction: more as f32 / self.had.size().max(1) as f32 }
     }
 
     /// A peer that has every piece came.
@@ -199,13 +199,13 @@ impl Picker {
 
     /// A peer with these pieces came.
     pub fn joined(&mut self, pieces: &Bitfield) {
-        self.stale |= pieces.count() > 64 && pieces.count() > self.had.len() / BULK;
+        self.stale |= pieces.count() > 64 && pieces.count() > self.had.size() / BULK;
         pieces.iter().for_each(|piece| self.have(piece));
     }
 
     /// A peer that had these pieces left.
     pub fn left(&mut self, pieces: &Bitfield) {
-        self.stale |= pieces.count() > 64 && pieces.count() > self.had.len() / BULK;
+        self.stale |= pieces.count() > 64 && pieces.count() > self.had.size() / BULK;
         pieces.iter().for_each(|piece| self.lost(piece));
     }
 
@@ -295,7 +295,7 @@ impl Picker {
     /// Changes how much the piece is wanted. One that is being fetched is fetched to its end.
     pub fn set_priority(&mut self, piece: u32, priority: Priority) {
         let before = self.priority(piece);
-        if piece >= self.had.len() || before == priority {
+        if piece >= self.had.size() || before == priority {
             return;
         }
         let was_free = self.free.has(piece);
@@ -387,7 +387,7 @@ impl Picker {
     /// The best of some pieces that the peer has, for one that has few of those that are free.
     fn best_of_peer(&mut self, has: Has<'_>) -> Option<u32> {
         let Has::Pieces(bits) = has else { return None };
-        let from = self.rng.u32(..bits.len().max(1));
+        let from = self.rng.u32(..bits.size().max(1));
         let (after, before) = (self.free.iter_common(bits, from), self.free.iter_common(bits, 0));
         let rank = |piece: &u32| (7 - self.priority(*piece).level(), self.counts[*piece as usize]);
         after.chain(before).take(MAX_COMPARED).min_by_key(rank)

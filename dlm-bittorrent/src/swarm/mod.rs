@@ -171,7 +171,7 @@ impl Swarm {
     /// A swarm without peers for a torrent cut like this, of which `had` is there already. A set of another size than the
     /// geometry's counts as empty.
     pub fn new(now: Instant, config: Config, geometry: Geometry, had: Bitfield, mut rng: Rng) -> Self {
-        let had = if had.len() == geometry.pieces() { had } else { Bitfield::new(geometry.pieces()) };
+        let had = if had.size() == geometry.pieces() { had } else { Bitfield::new(geometry.pieces()) };
         Self {
             picker: Picker::new(had, rng.fork()),
             list: PeerList::new(config.max_half_open, config.max_peers, rng.fork()),

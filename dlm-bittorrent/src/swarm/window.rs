@@ -154,6 +154,17 @@ mod tests {
     }
 
     #[test]
+    fn who_is_given_less_than_it_could_take_is_not_held_to_be_slow() {
+        let mut window = Window::new();
+        (0..98).for_each(|_| window.answered(Duration::from_millis(50)));
+        window.tick(100_000.0, false);
+        window.tick(100_000.0, false);
+        assert_eq!(window.size(), 100);
+        window.tick(100_000.0, true);
+        assert_eq!(window.size(), 13);
+    }
+
+    #[test]
     fn the_peers_own_limit_holds() {
         let mut window = Window::new();
         (0..10_000).for_each(|_| window.answered(SECOND));

@@ -24,7 +24,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let piece = 0..PIECES;
     prop_oneof![
-        prop::collection::vec(0..PIECES, 0..150).prop_map(Op::Join),
+        prop::collection::vec(0..PIECES, 0..600).prop_map(Op::Join),
         any::<usize>().prop_map(Op::Leave),
         Just(Op::SeedJoin),
         Just(Op::SeedLeave),

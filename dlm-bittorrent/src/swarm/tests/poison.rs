@@ -91,3 +91,31 @@ fn what_was_lost_by_nobodys_fault_is_fetched_again() {
     assert_eq!(test.requests(key), blocks);
     assert_eq!(test.closings(), []);
 }
+
+#[test]
+fn nobody_joins_the_piece_of_a_suspect() {
+    let mut test = Scripted::new(1, 6);
+    let keys = [test.seed(1), test.seed(2), test.seed(3)];
+    // So that it can't ask for all of the piece at once.
+    test.swarm.set_request_limit(keys[0], 3);
+    let [first, second, third] = keys.map(|key| test.requests(key));
+    assert_eq!(third.len(), 2);
+    for (key, blocks, lies) in [(keys[0], first, false), (keys[1], second, true)] {
+        for block in blocks {
+            let message = if lies { test.bad(block) } else { test.good(block) };
+            test.deliver(key, message);
+        }
+    }
+    // The third is late, and loses its blocks to the first.
+    test.pass(SECOND * 4);
+    for block in test.requests(keys[0]) {
+        assert!(third.contains(&block));
+        let message = test.good(block);
+        test.deliver(keys[0], message);
+    }
+    assert!(test.swarm.had_failed(0));
+    assert!(!test.swarm.peer(keys[2]).unwrap().parole, "nothing of it was in the piece");
+    let alone = test.requests(keys[0]);
+    assert!(!alone.is_empty() && alone.len() < 6);
+    assert_eq!(test.requests(keys[2]), []);
+}

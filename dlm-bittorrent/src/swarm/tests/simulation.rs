@@ -83,7 +83,7 @@ fn peers_share_the_work_of_a_slow_seed() {
 fn who_gives_more_gets_more() {
     let mut net = Network::new(Content::new(128, 2 * BLOCK_LEN), Duration::from_millis(20), 9);
     let start = net.now;
-    net.add(true, Manner::Honest, MIB / 8.0, 50);
+    net.add(true, Manner::Honest, MIB, 50);
     for n in 0..30 {
         let uplink = if n % 2 == 0 { MIB / 4.0 } else { MIB / 64.0 };
         net.add(false, Manner::Honest, uplink, 30);
@@ -96,7 +96,11 @@ fn who_gives_more_gets_more() {
         times.sum::<f64>() / 15.0
     };
     let (generous, mean_ones) = (mean(0), mean(1));
-    assert!(generous < mean_ones, "who gave much was done after {generous} s, who gave little after {mean_ones} s");
+    // The seed is fast enough for all to be done sooner or later: what differs is whom the others serve first.
+    assert!(
+        generous < mean_ones * 0.9,
+        "who gave much was done after {generous} s, who gave little after {mean_ones} s"
+    );
 }
 
 #[test]

@@ -127,3 +127,27 @@ fn only_so_many_are_unchoked_and_the_tried_one_changes() {
     }
     assert!(ever.len() > 15, "{}", ever.len());
 }
+
+#[test]
+fn who_gives_is_given() {
+    let mut test = Scripted::new(40, 1);
+    test.swarm.set_upload_slots(2);
+    let keys: Vec<PeerKey> = (1..=6).map(|n| test.seed(n)).collect();
+    for key in &keys {
+        test.hear(*key, Message::Interested);
+    }
+    let giving = [keys[3], keys[5]];
+    for _ in 0..12 {
+        for key in &keys {
+            let requests = test.requests(*key);
+            for block in requests.into_iter().filter(|_| giving.contains(key)).take(1) {
+                let message = test.good(block);
+                test.deliver(*key, message);
+            }
+        }
+        test.pass(SECOND);
+    }
+    let is_choked = |key: PeerKey| test.swarm.peer_stats(key).unwrap().is_choked;
+    assert!(giving.into_iter().all(|key| !is_choked(key)));
+    assert_eq!(keys.iter().filter(|key| !is_choked(**key)).count(), 3, "and one is tried");
+}
