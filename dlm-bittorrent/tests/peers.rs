@@ -4,7 +4,7 @@ use std::path::Path;
 
 use dlm_api::{Client, Event, Report, Result, State, Verification};
 use dlm_bittorrent::{BitTorrent, BitTorrentConfig, HostPort, SeedGoal};
-use dlm_testing::{Content, Libtorrent, Opentracker, Torrent, wait_for};
+use dlm_testing::{Content, Libtorrent, Nginx, Opentracker, Torrent, wait_for};
 use futures::StreamExt;
 
 const MIB: u64 = 1 << 20;
@@ -43,4 +43,174 @@ async fn a_file_comes_from_libtorrent() {
         assert!(report.wasted < MIB, "{}", report.wasted);
         assert_eq!(std::fs::read_dir(&to).unwrap().count(), 1);
     }
+}
+
+/// A folder of files of many lengths, which the torrent's pieces cross.
+fn folder(root: &Path) -> Vec<(String, Content)> {
+    let lens = [0, 1, 16_383, 16_384, 16_385, 300_000, 65_536, 1_000_001, 7, 0, 2_500_000];
+    let files = lens.into_iter().enumerate().map(|(i, len)| {
+        let name = format!("content/{}/file {i}.bin", i % 3);
+        let content = Content::new(100 + i as u64, len);
+        std::fs::create_dir_all(root.join(&name).parent().unwrap()).unwrap();
+        content.write_file(root.join(&name)).unwrap();
+        (name, content)
+    });
+    files.collect()
+}
+
+fn check_folder(root: &Path, files: &[(String, Content)]) {
+    for (name, content) in files {
+        content.check_file(root.join(name)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_folder_comes_from_libtorrent() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let files = folder(from.path());
+    let torrent = Torrent::builder().piece(64 << 10).make(&from.path().join("content"));
+    let seed = Libtorrent::seed(torrent.path(), from.path());
+    let report = fetch(with_peer(config(), &seed), &torrent, to.path()).await.unwrap();
+    check_folder(to.path(), &files);
+    assert_eq!(report.entries.len(), files.len());
+    assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 1);
+}
+
+/// The padding of a hybrid torrent is not among what is downloaded.
+#[tokio::test]
+async fn a_hybrid_torrent_comes_by_its_first_half() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let files = folder(from.path());
+    let torrent = Torrent::builder().piece(64 << 10).kind("hybrid").make(&from.path().join("content"));
+    let seed = Libtorrent::seed(torrent.path(), from.path());
+    let report = fetch(with_peer(config(), &seed), &torrent, to.path()).await.unwrap();
+    check_folder(to.path(), &files);
+    assert_eq!(report.entries.len(), files.len());
+    assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn trackers_tell_of_peers() {
+    let from = tempfile::tempdir().unwrap();
+    let content = Content::new(2, 3 * MIB);
+    content.write_file(from.path().join("file.bin")).unwrap();
+    let hash = Torrent::builder().make(&from.path().join("file.bin")).info_hash().to_owned();
+    let tracker = Opentracker::start([&hash]);
+    for url in [tracker.http(), tracker.udp()] {
+        let to = tempfile::tempdir().unwrap();
+        let torrent = Torrent::builder().tier([url]).make(&from.path().join("file.bin"));
+        let _seed = Libtorrent::seed(torrent.path(), from.path());
+        fetch(config(), &torrent, to.path()).await.unwrap();
+        content.check_file(to.path().join("file.bin")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_magnet_link_needs_no_torrent_file() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let files = folder(from.path());
+    // The metadata is more than one piece of it.
+    let torrent = Torrent::builder().piece(16 << 10).make(&from.path().join("content"));
+    let tracker = Opentracker::start([torrent.info_hash()]);
+    let seed = Libtorrent::seed(torrent.path(), from.path());
+    let magnet = format!("magnet:?xt=urn:btih:{}&x.pe={}&tr={}", torrent.info_hash(), seed.address(), tracker.udp());
+    let entries = client(config()).download(&magnet).inspect().await.unwrap();
+    assert_eq!(entries.len(), files.len());
+    client(config()).download(&magnet).to_dir(to.path()).await.unwrap();
+    check_folder(to.path(), &files);
+}
+
+/// Whoever is in the way knows our address, and only the tracker tells it.
+#[tokio::test]
+async fn libtorrent_gets_it_all_from_us() {
+    let (from, to, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let files = folder(from.path());
+    let content = from.path().join("content");
+    let hash = Torrent::builder().piece(64 << 10).make(&content).info_hash().to_owned();
+    let tracker = Opentracker::start([&hash]);
+    let torrent = Torrent::builder().piece(64 << 10).tier([tracker.http()]).make(&content);
+    let seed = Libtorrent::seed(torrent.path(), from.path());
+    let client = client(with_peer(config(), &seed).with_seed(SeedGoal::FOREVER));
+    let bytes = std::fs::read(torrent.path()).unwrap();
+    let handle = client.download_container("file:///made.torrent", bytes).to_dir(to.path()).start();
+    let mut events = handle.events();
+    while events.next().await.expect("it has ended") != Event::State(State::Sharing) {}
+    check_folder(to.path(), &files);
+    drop(seed);
+    let leech = Libtorrent::leech(torrent.path(), there.path());
+    let leech = tokio::task::spawn_blocking(move || {
+        wait_for("libtorrent to have it all", || leech.status().seeding.then_some(()));
+        leech
+    });
+    drop(leech.await.unwrap());
+    check_folder(there.path(), &files);
+    handle.stop();
+    let report = handle.wait().await.unwrap();
+    let all: u64 = files.iter().map(|(_, content)| content.bytes().len() as u64).sum();
+    assert!(report.uploaded >= all, "{} of {all}", report.uploaded);
+}
+
+/// It goes on where it was, and what is there is not fetched again.
+#[tokio::test]
+async fn a_download_that_was_stopped_goes_on() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let files = folder(from.path());
+    let all: u64 = files.iter().map(|(_, content)| content.bytes().len() as u64).sum();
+    let torrent = Torrent::builder().piece(32 << 10).make(&from.path().join("content"));
+    let bytes = std::fs::read(torrent.path()).unwrap();
+    let seed = Libtorrent::seed(torrent.path(), from.path());
+    let download = |client: &Client| client.download_container("file:///made.torrent", bytes.clone());
+    let first = client(with_peer(config(), &seed));
+    let handle = download(&first).rate_limit(2 * MIB).to_dir(to.path()).start();
+    let mut events = handle.events();
+    while handle.progress().received < all / 2 {
+        events.next().await.expect("it has ended");
+    }
+    handle.stop();
+    handle.wait().await.unwrap_err();
+    drop(handle);
+    let report = download(&client(with_peer(config(), &seed))).to_dir(to.path()).await.unwrap();
+    check_folder(to.path(), &files);
+    assert!(report.resumed >= all / 2, "{} of {all}", report.resumed);
+    assert!(report.transferred <= all - report.resumed + MIB, "{} of {all}", report.transferred);
+    assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 1);
+}
+
+/// What the torrent names beside its swarm: here the swarm is empty, there the server has not all that it should.
+#[tokio::test]
+async fn a_web_seed_serves_alone_and_beside_a_swarm() {
+    let nginx = Nginx::start();
+    let content = Content::new(4, 12 * MIB + 5);
+    nginx.put("file.bin", &content);
+    let from = tempfile::tempdir().unwrap();
+    content.write_file(from.path().join("file.bin")).unwrap();
+    let torrent = Torrent::builder().web_seed(nginx.url("file.bin")).make(&from.path().join("file.bin"));
+    let seed = Libtorrent::seed(torrent.path(), from.path());
+    for config in [config(), with_peer(config(), &seed)] {
+        let to = tempfile::tempdir().unwrap();
+        let client = Client::builder()
+            .threads(2)
+            .protocol(dlm_http::Http::new().unwrap())
+            .protocol(BitTorrent::with_config(config).unwrap())
+            .build();
+        let bytes = std::fs::read(torrent.path()).unwrap();
+        let report = client.download_container("file:///made.torrent", bytes).to_dir(to.path()).await.unwrap();
+        content.check_file(to.path().join("file.bin")).unwrap();
+        assert_eq!(report.entries[0].verification, Verification::Pieces);
+    }
+}
+
+/// One of two seeds has other bytes on its disk than it believes.
+#[tokio::test]
+async fn a_seed_that_lies_spoils_nothing() {
+    let (good, bad, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let content = Content::new(5, 8 * MIB);
+    content.write_file(good.path().join("file.bin")).unwrap();
+    let mut spoilt = content.bytes();
+    spoilt.iter_mut().step_by(100_000).for_each(|byte| *byte ^= 1);
+    std::fs::write(bad.path().join("file.bin"), spoilt).unwrap();
+    let torrent = Torrent::builder().make(&good.path().join("file.bin"));
+    let (honest, liar) = (Libtorrent::seed(torrent.path(), good.path()), Libtorrent::seed(torrent.path(), bad.path()));
+    fetch(with_peer(with_peer(config(), &liar), &honest), &torrent, to.path()).await.unwrap();
+    content.check_file(to.path().join("file.bin")).unwrap();
 }
