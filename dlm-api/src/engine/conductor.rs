@@ -73,7 +73,7 @@ pub(super) struct Conductor {
     pub(super) keeper: Arc<Keeper>,
     pub(super) runners: Vec<Runner>,
     /// Complete entries of many, on their way to their final names, and those that are next.
-    pub(super) finishing: FuturesUnordered<BoxFuture<'static, Finished>>,
+    pub(super) finishing: FuturesUnordered<Task<Finished>>,
     pub(super) unfinished: VecDeque<EntryId>,
     /// Pieces to be checked again, and those on which it is being done.
     pub(super) unchecked: VecDeque<PieceId>,

@@ -1,16 +1,16 @@
 //! Downloads of many files: what an earlier run left of them, and each finished as soon as it is complete.
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
 
 use super::conductor::{Conductor, Plan};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::fact::Fact;
 use crate::ledger::Voice;
 use crate::pipeline::Ready;
 use crate::sink::EntryKind;
 use crate::span::EntryId;
+use crate::transfer::Task;
 
 /// How many entries are finished at once: their syncs wait for the same disk.
 pub(super) const FINISH_AT_ONCE: usize = 8;
@@ -74,14 +74,15 @@ impl Conductor {
         }
     }
 
-    fn finish_one(&self, id: EntryId) -> BoxFuture<'static, Finished> {
+    /// On its own: it holds what the conductor may wait for.
+    fn finish_one(&self, id: EntryId) -> Task<Finished> {
         let shared = self.shared.clone();
         let finish = async move {
             // An empty one was never written to.
             shared.prepare(id).await?;
             shared.finish(id).await
         };
-        finish.map(move |result| (id, result)).boxed()
+        Task::new(&self.shared.setup.spawner, finish.map(move |result| (id, result)))
     }
 
     /// What came of files that nobody wanted, with pieces that they share with others, is of no use any more.
@@ -98,7 +99,9 @@ impl Conductor {
     }
 
     /// An entry has its final name.
-    pub(super) fn finished_one(&mut self, (id, result): Finished) -> Result<()> {
+    pub(super) fn finished_one(&mut self, finished: Option<Finished>) -> Result<()> {
+        let gone = || Error::new(ErrorKind::Internal, "the task that finishes a file is gone");
+        let (id, result) = finished.ok_or_else(gone)?;
         result.map_err(|error| match self.shared.ledger(|ledger| ledger.path(id).cloned()) {
             Some(path) => error.with("file", path),
             None => error,
