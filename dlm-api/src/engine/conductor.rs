@@ -280,7 +280,7 @@ impl Conductor {
                 }
                 Some((listed, more)) = self.listings.next() => self.listed(listed, more)?,
                 Some(checked) = self.rechecks.next() => self.rechecked(checked)?,
-                Some(finished) = self.finishing.next() => self.finished_one(finished)?,
+                Some(finished) = self.finishing.next() => self.finished_some(finished)?,
                 _ = self.command.changed() => self.obey().await?,
                 error = chores::ended(&mut self.chores) => return Err(error),
                 _ = changed.changed() => time::sleep(SETTLE).await,

@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use tokio::{task, time};
 
 use super::conductor::Conductor;
-use super::many::FINISH_AT_ONCE;
+use super::many::{finish_all, prepare_all};
 use super::runner::{Runner, RunnerState};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, Scope};
@@ -237,7 +237,7 @@ impl Conductor {
         self.want_digests();
         // Those on their way come to their end first.
         while let Some(finished) = self.finishing.next().await {
-            self.finished_one(finished)?;
+            self.finished_some(finished)?;
         }
         self.unfinished.clear();
         let entries = self.shared.ledger(|ledger| {
@@ -269,18 +269,9 @@ impl Conductor {
         }
         self.shared.ledger(|ledger| ledger.set_exclusive(None));
         self.name_culprits();
+        prepare_all(&self.shared, &self.keeper, &entries).await?;
         self.keeper.close().await;
-        let finishes = entries.into_iter().map(|entry| {
-            let shared = self.shared.clone();
-            async move {
-                // An empty one was never written to.
-                shared.prepare(entry).await?;
-                shared.finish(entry).await
-            }
-        });
-        // Collected first: a closure over borrowed parts would tie the stream to them.
-        let finishes: Vec<_> = finishes.collect();
-        futures::stream::iter(finishes).buffer_unordered(FINISH_AT_ONCE).try_collect::<()>().await?;
+        finish_all(&self.shared, &entries).await?;
         self.keeper.remove().await?;
         Ok(Some(self.report().await))
     }

@@ -323,6 +323,16 @@ impl Keeper {
         }
     }
 
+    /// Saves a record that knows the files of all that is prepared.
+    pub(super) async fn begin(&self) -> Result<()> {
+        let Some(store) = self.store().await else { return Ok(()) };
+        let mut state = self.state.lock().await;
+        if !state.closed {
+            self.save_record(store.as_ref(), &mut state).await?;
+        }
+        Ok(())
+    }
+
     /// From here on nothing is recorded: every byte is checked, and the entries get their final names.
     pub(super) async fn close(&self) {
         self.state.lock().await.closed = true;

@@ -1,22 +1,28 @@
 //! Downloads of many files: what an earlier run left of them, and each finished as soon as it is complete.
 
-use futures::FutureExt;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::conductor::{Conductor, Plan};
+use super::keeper::Keeper;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::fact::Fact;
 use crate::ledger::Voice;
-use crate::pipeline::Ready;
+use crate::pipeline::{Ready, Shared};
 use crate::sink::EntryKind;
 use crate::span::EntryId;
 use crate::transfer::Task;
 
 /// How many entries are finished at once: their syncs wait for the same disk.
-pub(super) const FINISH_AT_ONCE: usize = 8;
+const FINISH_AT_ONCE: usize = 8;
 
-/// An entry that was given its final name, or was not.
-pub(super) type Finished = (EntryId, Result<()>);
+/// How many entries are finished one after the other under one record, while others are still on their way.
+const FINISHED_TOGETHER: usize = 64;
+
+/// Entries that were given their final names.
+pub(super) type Finished = Result<Vec<EntryId>>;
 
 impl Conductor {
     /// What an earlier run left of a download of many files. Which these are its record tells, before a source does.
@@ -33,7 +39,8 @@ impl Conductor {
         for (i, recorded) in record.entries.iter().enumerate() {
             let id = EntryId::new(i as u32);
             let is_logged = loaded.written.iter().any(|(entry, _)| *entry == id);
-            if recorded.durable.is_empty() && !is_logged {
+            // Of one without a file nothing can be there.
+            if recorded.stamp.is_none() && !is_logged {
                 continue;
             }
             let ready = self.shared.prepare_known(id, recorded.stamp).await?;
@@ -67,22 +74,19 @@ impl Conductor {
                 self.unfinished.push_back(id);
             }
         }
-        while self.finishing.len() < FINISH_AT_ONCE
-            && let Some(id) = self.unfinished.pop_front()
-        {
-            self.finishing.push(self.finish_one(id));
+        if self.finishing.is_empty() && !self.unfinished.is_empty() {
+            let group = self.unfinished.drain(..self.unfinished.len().min(FINISHED_TOGETHER)).collect();
+            self.finishing.push(self.finish_group(group));
         }
     }
 
     /// On its own: it holds what the conductor may wait for.
-    fn finish_one(&self, id: EntryId) -> Task<Finished> {
-        let shared = self.shared.clone();
-        let finish = async move {
-            // An empty one was never written to.
-            shared.prepare(id).await?;
-            shared.finish(id).await
-        };
-        Task::new(&self.shared.setup.spawner, finish.map(move |result| (id, result)))
+    fn finish_group(&self, group: Vec<EntryId>) -> Task<Finished> {
+        let (shared, keeper) = (self.shared.clone(), self.keeper.clone());
+        Task::new(&self.shared.setup.spawner, async move {
+            prepare_all(&shared, &keeper, &group).await?;
+            finish_all(&shared, &group).await.map(|()| group)
+        })
     }
 
     /// What came of files that nobody wanted, with pieces that they share with others, is of no use any more.
@@ -98,16 +102,44 @@ impl Conductor {
         Ok(())
     }
 
-    /// An entry has its final name.
-    pub(super) fn finished_one(&mut self, finished: Option<Finished>) -> Result<()> {
-        let gone = || Error::new(ErrorKind::Internal, "the task that finishes a file is gone");
-        let (id, result) = finished.ok_or_else(gone)?;
-        result.map_err(|error| match self.shared.ledger(|ledger| ledger.path(id).cloned()) {
-            Some(path) => error.with("file", path),
-            None => error,
-        })?;
-        self.shared.ledger(|ledger| ledger.set_finished(id));
+    /// Entries have their final names.
+    pub(super) fn finished_some(&mut self, finished: Option<Finished>) -> Result<()> {
+        let gone = || Err(Error::new(ErrorKind::Internal, "the task that finishes files is gone"));
+        let group = finished.unwrap_or_else(gone)?;
+        self.shared.ledger(|ledger| group.into_iter().for_each(|id| ledger.set_finished(id)));
         self.shared.notify();
-        Ok::<_, Error>(())
+        Ok(())
     }
+}
+
+/// Gets entries ready for their final names. Before the first of them gets its own, the record says which files they are: a
+/// later run knows by that which of them this one has finished, wherever it ends.
+pub(super) async fn prepare_all(shared: &Arc<Shared>, keeper: &Keeper, entries: &[EntryId]) -> Result<()> {
+    for &id in entries {
+        // An empty one was never written to.
+        shared.prepare(id).await.map_err(|error| named(shared, error, id))?;
+    }
+    if entries.len() > 1 || !shared.ledger(|ledger| ledger.is_layout_complete() && ledger.entry_count() == 1) {
+        keeper.begin().await?;
+    }
+    Ok(())
+}
+
+fn named(shared: &Shared, error: Error, id: EntryId) -> Error {
+    match shared.ledger(|ledger| ledger.path(id).cloned()) {
+        Some(path) => error.with("file", path),
+        None => error,
+    }
+}
+
+/// Gives entries their final names.
+pub(super) async fn finish_all(shared: &Arc<Shared>, entries: &[EntryId]) -> Result<()> {
+    let finish = |&id: &EntryId| {
+        let shared = shared.clone();
+        async move { shared.finish(id).await.map_err(|error| (id, error)) }
+    };
+    // Collected first: a closure over borrowed parts would tie the stream to them.
+    let finishes: Vec<_> = entries.iter().map(finish).collect();
+    let all = stream::iter(finishes).buffer_unordered(FINISH_AT_ONCE).try_collect::<()>().await;
+    all.map_err(|(id, error)| named(shared, error, id))
 }

@@ -149,8 +149,9 @@ impl Sink for FileSink {
         let part = match self.0.place(entry) {
             Place::Part(part) => part,
             Place::Unwanted(unwanted) => unwanted.file.clone(),
-            Place::Padding(_) | Place::Skipped(_) => return Ok(()),
-            Place::None | Place::Final(_) | Place::Gone => return Err(not_open(entry)),
+            // Before it got its final name it was synced.
+            Place::Padding(_) | Place::Skipped(_) | Place::Final(_) => return Ok(()),
+            Place::None | Place::Gone => return Err(not_open(entry)),
         };
         blocking(move || part.sync()).await
     }
