@@ -10,6 +10,9 @@ use futures::StreamExt;
 const MIB: u64 = 1 << 20;
 
 fn config() -> BitTorrentConfig {
+    // What happens between peers is told where `RUST_LOG` asks for it.
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
     BitTorrentConfig::new().with_listen(Some(([127, 0, 0, 1], 0).into()))
 }
 

@@ -69,6 +69,10 @@ def main():
     while session.listen_port() == 0:
         session.wait_for_alert(10)
         session.pop_alerts()
+    # Before that it hangs up on whoever connects.
+    while "checking" in str(handle.status().state):
+        session.wait_for_alert(10)
+        session.pop_alerts()
     tell({"port": session.listen_port()})
     for line in sys.stdin:
         command = json.loads(line)

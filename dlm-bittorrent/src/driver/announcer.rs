@@ -121,8 +121,8 @@ impl Announcer {
         while let Ask::Announce { tracker, event } = self.tiers.poll(now()) {
             self.ask(tracker, event);
             let Some(asking) = self.asking.take() else { return };
-            let late = |_| dlm_api::Error::new(dlm_api::ErrorKind::Timeout, "the tracker doesn't answer");
-            let answer = time::timeout(FAREWELL, asking).await.map_err(late).flatten();
+            let late = || Err(dlm_api::Error::new(dlm_api::ErrorKind::Timeout, "the tracker doesn't answer"));
+            let answer = time::timeout(FAREWELL, asking).await.unwrap_or_else(|_| late());
             self.answered(answer);
         }
     }

@@ -45,6 +45,6 @@ mod tests {
     fn a_small_torrent_is_allowed_whole_and_ipv6_has_no_set() {
         assert_eq!(allowed_fast([1, 2, 3, 4].into(), &[0; 20], 3, 10), [0, 1, 2]);
         assert_eq!(allowed_fast([1, 2, 3, 4].into(), &[0; 20], 11, 10).len(), 10);
-        assert_eq!(allowed_fast("2001:db8::1".parse().unwrap(), &[0; 20], 100, 10), []);
+        assert!(allowed_fast("2001:db8::1".parse().unwrap(), &[0; 20], 100, 10).is_empty());
     }
 }

@@ -18,8 +18,12 @@ pub const MAX_CANDIDATES: usize = 4000;
 /// The most banned addresses kept; the oldest are forgiven. A ban needs bytes that were proven wrong, so they are rare.
 pub const MAX_BANS: usize = 10_000;
 
-/// How long a peer that failed once is left alone. It doubles with each failure.
-const BACK_OFF: Duration = Duration::from_secs(30);
+/// How long a peer that failed once is left alone: it may only have been about to start. It is four times as long with each
+/// further failure.
+const FAILED: Duration = Duration::from_secs(5);
+
+/// How long one is left alone that has served us: it has closed the connection for a reason.
+const SERVED: Duration = Duration::from_secs(60);
 
 /// The longest that it is left alone.
 const MAX_BACK_OFF: Duration = Duration::from_secs(3600);
@@ -210,11 +214,11 @@ impl PeerList {
             State::Connected => self.connections = self.connections.saturating_sub(1),
         }
         let wait = match how {
-            Ended::Served => BACK_OFF * 2,
+            Ended::Served => SERVED,
             Ended::Useless => MAX_BACK_OFF,
             Ended::Failed => {
                 peer.failures += 1;
-                (BACK_OFF * 2u32.pow(u32::from(peer.failures))).min(MAX_BACK_OFF)
+                (FAILED * 4u32.pow(u32::from(peer.failures - 1))).min(MAX_BACK_OFF)
             }
         };
         peer.not_before = Some(now + wait);

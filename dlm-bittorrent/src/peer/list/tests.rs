@@ -34,7 +34,7 @@ fn who_fails_is_left_alone_for_longer_and_longer_and_then_forgotten() {
     for failure in 1..=u32::from(MAX_FAILURES) {
         assert_eq!(list.next(now, ROOM), Some(peer(1)));
         list.ended(now, peer(1), true, Ended::Failed);
-        let wait = (BACK_OFF * 2u32.pow(failure)).min(MAX_BACK_OFF);
+        let wait = (FAILED * 4u32.pow(failure - 1)).min(MAX_BACK_OFF);
         assert_eq!(list.next(now + wait - Duration::from_millis(1), ROOM), None);
         assert!(list.next_due().is_none_or(|due| due == now + wait));
         now += wait;

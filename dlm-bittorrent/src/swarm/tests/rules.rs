@@ -233,7 +233,7 @@ fn a_piece_that_nobody_sends_is_released() {
     assert_eq!(test.requests(key).len(), 2);
     test.hear(key, Message::Choke);
     test.pass(SECOND * 50);
-    assert_eq!(test.ledger.released, [], "it may unchoke us soon");
+    assert!(test.ledger.released.is_empty(), "it may unchoke us soon");
     test.pass(SECOND * 20);
     assert_eq!(test.ledger.released, [0]);
 }
