@@ -10,16 +10,12 @@ use dlm_http::HttpClient;
 use futures::{StreamExt, stream};
 
 use crate::config::BitTorrentConfig;
-use crate::driver::{Common, Listeners, Room};
+use crate::driver::{Common, Listeners, Room, random_peer_id};
 use crate::source::TorrentSource;
-use crate::wire::PeerId;
 use crate::{Magnet, Metainfo};
 
 /// What torrent files are, and how long one may be: twice what the hashes of the most pieces take.
 const TORRENT: Container = Container { suffix: ".torrent", media_type: "application/x-bittorrent", max_len: 64 << 20 };
-
-/// What a client calls itself: by convention (BEP 20) two letters and four digits of a version.
-const PEER_ID_PREFIX: &[u8; 8] = b"-DM0100-";
 
 /// BitTorrent: torrent files and magnet links. All its torrents share their limits and the port that peers connect to.
 #[derive(Clone)]
@@ -41,12 +37,8 @@ impl BitTorrent {
     ///
     /// As of [`HttpClient::new`], for what trackers are asked with.
     pub fn with_config(config: BitTorrentConfig) -> Result<Self> {
-        let mut peer_id = [0; 20];
-        let (prefix, random) = peer_id.split_at_mut(PEER_ID_PREFIX.len());
-        prefix.copy_from_slice(PEER_ID_PREFIX);
-        random.fill_with(|| fastrand::alphanumeric() as u8);
         Ok(Self(Arc::new(Common {
-            peer_id: PeerId(peer_id),
+            peer_id: random_peer_id(),
             http: HttpClient::new(config.http.clone())?,
             uploads: Limiter::new(config.upload_rate),
             room: Room::new(config.max_connections, config.max_half_open_of_all),

@@ -107,7 +107,8 @@ async fn ask(shared: &Shared, address: SocketAddr) -> Result<()> {
     let late = |_| Error::new(ErrorKind::Timeout, "the peer doesn't answer");
     let connected = time::timeout(PATIENCE, TcpStream::connect(address)).await.map_err(late)?;
     let mut stream = connected.map_err(|e| Error::network("cannot connect to the peer", e))?;
-    let theirs = shake_hands(&mut stream, &shared.common.handshake(*shared.info_hash.as_bytes())).await?;
+    let ours = shared.common.stranger(*shared.info_hash.as_bytes());
+    let theirs = shake_hands(&mut stream, &ours).await?;
     if theirs.info_hash != *shared.info_hash.as_bytes() || !theirs.reserved.has(Reserved::EXTENSIONS) {
         return Err(Error::new(ErrorKind::Unsupported, "the peer has no metadata to give"));
     }

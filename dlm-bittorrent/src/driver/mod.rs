@@ -62,6 +62,26 @@ impl Common {
     }
 }
 
+impl Common {
+    /// The same under a name that nobody knows. Who has not noticed yet that one connection has ended takes the next one of the
+    /// same name for a second one, and hangs up.
+    fn stranger(&self, info_hash: [u8; 20]) -> Handshake {
+        Handshake { peer_id: random_peer_id(), ..self.handshake(info_hash) }
+    }
+}
+
+/// What a client calls itself: by convention (BEP 20) two letters and four digits of a version.
+const PEER_ID_PREFIX: &[u8; 8] = b"-DM0100-";
+
+/// A name that nobody else has.
+pub(crate) fn random_peer_id() -> PeerId {
+    let mut id = [0; 20];
+    let (prefix, random) = id.split_at_mut(PEER_ID_PREFIX.len());
+    prefix.copy_from_slice(PEER_ID_PREFIX);
+    random.fill_with(|| fastrand::alphanumeric() as u8);
+    PeerId(id)
+}
+
 /// One torrent, as all of its connections see it.
 #[derive(Debug)]
 pub(super) struct Torrent {
@@ -176,7 +196,6 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     };
     tokio::pin!(accepting);
     let mut dialer = dialer::Dialer::new(torrent.clone());
-    let mut changes = transfer.changes();
     let mut tick = time::interval(TICK);
     tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     let mut looked = now();
@@ -211,18 +230,17 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
             () = announcer.run() => {}
             () = dialer.ended() => {}
             () = torrent.nudge.notified() => {}
-            () = changes.next() => {
-                if transfer.live_sources() > 1 && now().saturating_duration_since(looked) >= ELSEWHERE {
-                    looked = now();
-                    look_elsewhere(&torrent, &transfer);
-                }
-            }
             _ = tick.tick() => {
                 let stats = {
                     let mut swarm = torrent.swarm();
                     swarm.tick(now(), &mut &torrent.store);
                     swarm.stats()
                 };
+                // Not at each change: with a fast peer there are thousands a second, and nearly all of them are our own.
+                if transfer.live_sources() > 1 && now().saturating_duration_since(looked) >= ELSEWHERE {
+                    looked = now();
+                    look_elsewhere(&torrent, &transfer);
+                }
                 announcer.figures().set(stats.uploaded, stats.downloaded, transfer.left());
                 let copies = stats.copies.whole.saturating_mul(1000) + (stats.copies.fraction * 1000.0) as u32;
                 transfer.set_peers(Peers::new(stats.peers as u32, stats.seeds as u32, copies));

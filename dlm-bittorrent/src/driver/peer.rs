@@ -211,6 +211,9 @@ impl Peer {
             Outcome::Lost => swarm.piece_lost(piece),
             Outcome::More => {}
         }
+        if swarm.is_upload_only() {
+            self.torrent.nudge.notify_one();
+        }
     }
 
     /// Answers requests, as far as the peer takes the answers.
