@@ -90,7 +90,10 @@ impl Show for Bars {
             Event::State(State::Sharing) => {
                 self.sharing.insert(id);
             }
-            Event::Named { path, .. } => bar.set_prefix(plain(path.as_str()).into_owned()),
+            // Of many files in one folder, the folder: the name of each would be gone before it is read.
+            Event::Named { path, .. } => {
+                bar.set_prefix(plain(path.components().next().unwrap_or_default()).into_owned());
+            }
             other => {
                 if let Some(line) = text::event(other) {
                     self.line(&format!("{}: {line}", bar.prefix()));
@@ -149,8 +152,9 @@ fn sum<'a>(all: impl Iterator<Item = &'a Progress>) -> Progress {
     })
 }
 
-const KNOWN_LENGTH: &str = "{prefix:24!} [{bar:20}] {percent:>3}% {wide_msg}";
-const UNKNOWN_LENGTH: &str = "{prefix:24!} {wide_msg}";
+/// What matters most fits into 80 columns; the rest is cut off.
+const KNOWN_LENGTH: &str = "{prefix:20!} [{bar:12}] {percent:>3}% {wide_msg}";
+const UNKNOWN_LENGTH: &str = "{prefix:20!} {wide_msg}";
 
 fn new_bar() -> ProgressBar {
     ProgressBar::no_length().with_style(style(UNKNOWN_LENGTH))
@@ -280,5 +284,9 @@ mod tests {
         bars.event(0, &Event::Named { entry: EntryId::FIRST, path }, Instant::now()).unwrap();
         redraw(&bars);
         assert!(term.contents().starts_with("better "), "{}", term.contents());
+        let path = EntryPath::new("album/one").unwrap();
+        bars.event(0, &Event::Named { entry: EntryId::FIRST, path }, Instant::now()).unwrap();
+        redraw(&bars);
+        assert!(term.contents().starts_with("album "), "{}", term.contents());
     }
 }
