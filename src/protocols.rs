@@ -13,6 +13,9 @@ use dlm_api::{Client, ClientBuilder, Result};
 #[derive(Clone, Default, Debug)]
 #[non_exhaustive]
 pub struct Protocols {
+    /// BitTorrent.
+    #[cfg(feature = "bittorrent")]
+    pub bittorrent: dlm_bittorrent::BitTorrentConfig,
     /// HTTP and HTTPS.
     #[cfg(feature = "http")]
     pub http: dlm_http::HttpConfig,
@@ -28,6 +31,8 @@ impl Protocols {
         let client = Client::builder();
         #[cfg(feature = "http")]
         let client = client.protocol(dlm_http::Http::with_config(self.http)?);
+        #[cfg(feature = "bittorrent")]
+        let client = client.protocol(dlm_bittorrent::BitTorrent::with_config(self.bittorrent)?);
         Ok(client)
     }
 }

@@ -12,7 +12,7 @@ fn dlm(args: &[&str]) -> Finished {
 fn help_and_version() {
     let help = dlm(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
-    for subcommand in ["get", "completions", "man"] {
+    for subcommand in ["get", "torrent", "completions", "man"] {
         assert!(help.text().contains(&format!("\n  {subcommand}")), "{}", help.text());
     }
     let help = dlm(&["get", "--help"]);
@@ -29,6 +29,8 @@ fn manual_pages() {
     let page = dlm(&["man", "get"]);
     assert!(page.text().contains(".TH dlm-get 1"), "{}", page.text());
     assert!(page.text().contains("on\\-exists"), "{}", page.text());
+    let page = dlm(&["man", "torrent", "create"]);
+    assert!(page.text().contains(".TH dlm-torrent-create 1"), "{}", page.text());
     assert_eq!(dlm(&["man", "nothing"]).code, Some(2));
 }
 

@@ -1,5 +1,11 @@
 //! The command line: what can be asked for, and what is refused.
 
+mod place;
+#[cfg(feature = "bittorrent")]
+mod swarm;
+#[cfg(feature = "bittorrent")]
+mod torrent;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -10,7 +16,16 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint, value_pars
 use clap_complete::Shell;
 use dlm_api::{Digest, Locator};
 
+pub(super) use place::is_torrent;
+
+pub use place::Place;
+#[cfg(feature = "bittorrent")]
+pub use swarm::{Seed, SwarmArgs};
+#[cfg(feature = "bittorrent")]
+pub use torrent::{CreateArgs, ShowArgs, TorrentCommand, VerifyArgs};
+
 use super::exit::EXIT_CODES;
+use super::select::Pattern;
 use super::units::{parse_duration, parse_rate, parse_size};
 
 const STYLES: Styles = Styles::styled()
@@ -37,6 +52,15 @@ Examples:
   For a script:
     dlm get --json https://example.org/image.iso | jq -r 'select(.event == \"complete\").entries[].file'";
 
+#[cfg(feature = "bittorrent")]
+const TORRENT_EXAMPLES: &str = "
+
+  A torrent, from a file, a URL or a magnet link: see what is in it, then take some of it, and give as much back:
+    dlm get album.torrent --list-files
+    dlm get album.torrent --select '*.flac' --seed ratio=1";
+#[cfg(not(feature = "bittorrent"))]
+const TORRENT_EXAMPLES: &str = "";
+
 const UNITS: &str = "\
 Sizes and rates are in bytes: k, M, G and T are powers of 1000, Ki, Mi, Gi and Ti powers of 1024, a B after them
 changes nothing, and a fraction is fine: 500k, 2MB, 1.5GiB. A rate may end in /s.";
@@ -62,6 +86,10 @@ pub enum Command {
     /// complete and checked. What was received before an interruption is kept: the same command goes on from there.
     #[command(after_help = "`dlm get --help` shows examples and exit codes.", after_long_help = get_help())]
     Get(Box<GetArgs>),
+    /// Make, show and verify torrents
+    #[cfg(feature = "bittorrent")]
+    #[command(subcommand)]
+    Torrent(Box<TorrentCommand>),
     /// Print a completion script for a shell
     ///
     /// For example: dlm completions bash > ~/.local/share/bash-completion/completions/dlm
@@ -74,21 +102,23 @@ pub enum Command {
     /// For example: dlm man get > ~/.local/share/man/man1/dlm-get.1
     Man {
         /// The subcommand whose page to print; without one, the page of dlm itself
-        command: Option<String>,
+        command: Vec<String>,
     },
 }
 
 fn get_help() -> String {
-    format!("{EXAMPLES}\n\nUnits:\n{UNITS}\n\nExit codes:\n{EXIT_CODES}")
+    format!("{EXAMPLES}{TORRENT_EXAMPLES}\n\nUnits:\n{UNITS}\n\nExit codes:\n{EXIT_CODES}")
 }
 
 /// The options of `dlm get`.
 #[derive(Args, Clone, Debug)]
 #[allow(clippy::exhaustive_structs)]
 pub struct GetArgs {
-    /// Where to download from
-    #[arg(value_name = "URL", required_unless_present = "input", value_hint = ValueHint::Url)]
-    pub urls: Vec<Locator>,
+    /// Where to download from: a URL, a magnet link, or a torrent file, whose name ends in .torrent
+    #[arg(value_name = "URL", value_parser = place::place(), value_hint = ValueHint::Url)]
+    #[cfg_attr(feature = "bittorrent", arg(required_unless_present_any = ["input", "torrents"]))]
+    #[cfg_attr(not(feature = "bittorrent"), arg(required_unless_present = "input"))]
+    pub urls: Vec<Place>,
 
     /// Read URLs from a file, one a line; - is standard input
     ///
@@ -97,7 +127,9 @@ pub struct GetArgs {
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub input: Option<PathBuf>,
 
-    /// Save under this name; - is standard output. One URL only
+    /// Save under this name; - is standard output. One URL only, and one file
+    ///
+    /// A torrent of many files goes to a folder, which --dir names.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Where it goes")]
     pub output: Option<PathBuf>,
 
@@ -116,6 +148,23 @@ pub struct GetArgs {
     /// Start from nothing, whatever an earlier run left
     #[arg(long, help_heading = "Where it goes")]
     pub no_resume: bool,
+
+    /// Fetch only what looks like this: '*.iso', 'album/disc 1/*', '**/*.{jpg,png}'. Can be repeated
+    ///
+    /// Looked at are the path of a file, as --list-files shows it, and its name alone. * and ? stop at a /, ** does not.
+    /// Something that no file looks like is an error.
+    #[arg(long, value_name = "GLOB", help_heading = "Which files")]
+    pub select: Vec<Pattern>,
+
+    /// Show which files there are, and fetch nothing
+    ///
+    /// One line for each: its number, its length and its path; with --json one event.
+    #[arg(long, help_heading = "Which files")]
+    pub list_files: bool,
+
+    /// Save a torrent file at a URL itself, rather than what it leads to
+    #[arg(long, help_heading = "Which files")]
+    pub no_follow: bool,
 
     /// Another place that has the same file; it is used at the same time. Can be repeated. One URL only
     #[arg(short, long = "mirror", value_name = "URL", value_hint = ValueHint::Url, help_heading = "How it is fetched")]
@@ -169,6 +218,11 @@ pub struct GetArgs {
     /// Accept any certificate. Anyone on the way can then read and change what is fetched
     #[arg(long, help_heading = "Servers")]
     pub insecure: bool,
+
+    /// What is about torrents.
+    #[cfg(feature = "bittorrent")]
+    #[command(flatten)]
+    pub swarm: SwarmArgs,
 
     /// Print what happens as JSON on standard output, one event a line; docs/json-events.md describes them
     #[arg(long, help_heading = "What is shown")]
@@ -281,128 +335,4 @@ impl fmt::Debug for Credentials {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-    use clap::error::ErrorKind;
-
-    fn parse(args: &[&str]) -> Result<GetArgs, clap::Error> {
-        let cli = Cli::try_parse_from(["dlm", "get"].iter().chain(args))?;
-        match cli.command {
-            Command::Get(args) => Ok(*args),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_definition_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_option_is_understood() {
-        let digest = format!("sha256:{}", "ab".repeat(32));
-        let args = parse(&[
-            "-o",
-            "out.iso",
-            "-d",
-            "dir",
-            "-m",
-            "https://m1/f",
-            "--mirror",
-            "https://m2/f",
-            "-c",
-            "8",
-            "-j",
-            "2",
-            "-i",
-            "urls.txt",
-            "--checksum",
-            &digest,
-            "--limit",
-            "1.5MiB/s",
-            "--header",
-            "X-Token: a:b",
-            "--header",
-            "Accept: */*",
-            "--max-size",
-            "4GiB",
-            "--retries",
-            "0",
-            "--timeout",
-            "500ms",
-            "--no-resume",
-            "--on-exists",
-            "rename",
-            "--no-mtime",
-            "--json",
-            "-vv",
-            "--ca-certificate",
-            "ca.pem",
-            "--insecure",
-            "--user",
-            "me:a:b",
-            "https://h/f",
-        ])
-        .unwrap();
-        assert_eq!(args.urls.len(), 1);
-        assert_eq!(args.mirrors.len(), 2);
-        assert_eq!((args.connections, args.jobs, args.retries), (Some(8), 2, Some(0)));
-        assert_eq!((args.limit, args.max_size), (Some(1_572_864), Some(4 << 30)));
-        assert_eq!(args.timeout, Some(Duration::from_millis(500)));
-        assert_eq!(args.on_exists, OnExists::Rename);
-        assert_eq!(args.headers[0].name(), "X-Token");
-        assert_eq!(args.headers[0].value(), "a:b");
-        assert_eq!(args.user.as_ref().map(|u| (u.user(), u.password())), Some(("me", "a:b")));
-        assert_eq!(args.checksum.map(|d| d.to_string()), Some(format!("sha-256:{}", "ab".repeat(32))));
-        assert_eq!(args.verbose, 2);
-        assert!(args.json && args.insecure && args.no_mtime && args.no_resume);
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_refused() {
-        let url = "https://h/f";
-        for (args, kind) in [
-            (&[][..], ErrorKind::MissingRequiredArgument),
-            (&["h/f"], ErrorKind::ValueValidation),
-            (&[url, "-c", "0"], ErrorKind::ValueValidation),
-            (&[url, "-c", "257"], ErrorKind::ValueValidation),
-            (&[url, "-j", "0"], ErrorKind::ValueValidation),
-            (&[url, "--limit", "fast"], ErrorKind::ValueValidation),
-            (&[url, "--limit", "0"], ErrorKind::ValueValidation),
-            (&[url, "--max-size", "1q"], ErrorKind::ValueValidation),
-            (&[url, "--timeout", "0"], ErrorKind::ValueValidation),
-            (&[url, "--checksum", "sha256:abc"], ErrorKind::ValueValidation),
-            (&[url, "--checksum", "crc32:00000000"], ErrorKind::ValueValidation),
-            (&[url, "--header", "no colon"], ErrorKind::ValueValidation),
-            (&[url, "--header", "a b: c"], ErrorKind::ValueValidation),
-            (&[url, "--header", "A: b\r\nC: d"], ErrorKind::ValueValidation),
-            (&[url, "--user", "name"], ErrorKind::ValueValidation),
-            (&[url, "--user", ":password"], ErrorKind::ValueValidation),
-            (&[url, "--on-exists", "panic"], ErrorKind::InvalidValue),
-            (&[url, "-q", "-v"], ErrorKind::ArgumentConflict),
-            (&[url, "--fast"], ErrorKind::UnknownArgument),
-        ] {
-            let error = parse(args).expect_err(&args.join(" "));
-            assert_eq!(error.kind(), kind, "{args:?}: {error}");
-            assert_eq!(error.exit_code(), 2, "{args:?}");
-        }
-    }
-
-    #[test]
-    fn secrets_are_not_in_the_debug_text() {
-        let args = parse(&["--user", "me:hunter2", "--header", "Cookie: hunter2", "https://me:hunter2@h/f?k=hunter2"]);
-        let text = format!("{:?}", args.unwrap());
-        assert!(!text.contains("hunter2"), "{text}");
-    }
-
-    #[test]
-    fn the_long_help_has_examples_units_and_exit_codes() {
-        let error = parse(&["--help"]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::DisplayHelp);
-        let help = error.to_string();
-        for part in ["Examples:", "dlm get -q -o -", "powers of 1000", "Exit codes:", "130  interrupted"] {
-            assert!(help.contains(part), "{part} in {help}");
-        }
-    }
-}
+mod tests;

@@ -1,12 +1,17 @@
 //! The downloads of `dlm-api`, as the command line drives them.
 
+use std::path::Path;
+
 use async_trait::async_trait;
-use dlm_api::{Client, Event, Handle, OnExists, Report, Result};
+use dlm_api::{
+    Client, Download, Entry, EntryKind, EntryPath, Error, ErrorKind, Event, Handle, OnExists, Report, Result,
+};
 use futures::stream::{BoxStream, StreamExt};
 
 use super::args::{self, GetArgs};
 use super::get::{Engine, Running};
 use super::plan::{Request, Target};
+use super::select;
 use crate::Protocols;
 
 /// A client, and what the options say of each download.
@@ -27,32 +32,61 @@ pub(super) fn client(args: &GetArgs) -> Result<Downloads<'_>> {
     Ok(Downloads { client: client.build(), args })
 }
 
-#[cfg(feature = "http")]
 fn protocols(args: &GetArgs) -> Protocols {
-    let mut protocols = Protocols::default();
-    let mut http = protocols.http.with_insecure(args.insecure);
-    for header in &args.headers {
-        http = http.with_header(header.name(), header.value());
-    }
+    let protocols = Protocols::default();
+    #[cfg(feature = "http")]
+    let protocols = {
+        let mut http = servers(protocols.http.clone(), args);
+        for header in &args.headers {
+            http = http.with_header(header.name(), header.value());
+        }
+        Protocols { http, ..protocols }
+    };
+    #[cfg(feature = "bittorrent")]
+    let protocols = Protocols { bittorrent: swarms(protocols.bittorrent.clone(), args), ..protocols };
+    let _ = args;
+    protocols
+}
+
+/// How servers are spoken to. The user's headers are for those on the command line, and no business of trackers.
+#[cfg(any(feature = "http", feature = "bittorrent"))]
+fn servers(http: dlm_http::HttpConfig, args: &GetArgs) -> dlm_http::HttpConfig {
+    let mut http = http.with_insecure(args.insecure);
     if let Some(timeout) = args.timeout {
         http = http.with_connect_timeout(timeout).with_head_timeout(timeout).with_read_timeout(timeout);
     }
     if let Some(file) = &args.ca_certificate {
         http = http.with_ca_certificate(file);
     }
-    protocols.http = http;
-    protocols
+    http
 }
 
-#[cfg(not(feature = "http"))]
-fn protocols(_: &GetArgs) -> Protocols {
-    Protocols::default()
+/// How peers and trackers are spoken to.
+#[cfg(feature = "bittorrent")]
+fn swarms(config: dlm_bittorrent::BitTorrentConfig, args: &GetArgs) -> dlm_bittorrent::BitTorrentConfig {
+    let swarm = &args.swarm;
+    let http = servers(config.http.clone(), args);
+    let mut config = config.with_http(http).with_seed(swarm.seed.goal()).with_upload_rate(swarm.upload_limit);
+    if let Some(address) = swarm.listen {
+        config = config.with_listen(Some(address));
+    }
+    if let Some(max) = swarm.max_peers.map(usize::from) {
+        let (of_all, half_open_of_all) = (config.max_connections.max(max), config.max_half_open_of_all);
+        let half_open = config.max_half_open.min(max);
+        config = config.with_peers_each(max, half_open).with_peers_of_all(of_all, half_open_of_all);
+    }
+    config = swarm.peers.iter().cloned().fold(config, |config, peer| config.with_peer(peer));
+    swarm.trackers.iter().fold(config, |config, tracker| config.with_tracker(tracker.as_str()))
 }
 
-impl Engine for Downloads<'_> {
-    fn start(&self, request: &Request) -> Result<Box<dyn Running>> {
+impl Downloads<'_> {
+    /// What is asked for, from all the places that have it.
+    fn download(&self, request: &Request) -> Download {
         let args = self.args;
-        let mut download = self.client.download(request.url.url());
+        let mut download = match &request.container {
+            Some(container) => self.client.download_container(request.url.url(), container.clone()),
+            None => self.client.download(request.url.url()),
+        };
         for mirror in &request.mirrors {
             download = download.mirror(mirror.url());
         }
@@ -67,6 +101,42 @@ impl Engine for Downloads<'_> {
         }
         if let Some(bytes) = args.max_size {
             download = download.max_size(bytes);
+        }
+        download.follow_containers(!args.no_follow)
+    }
+
+    /// Which files there are.
+    pub(super) async fn files(&self, request: &Request) -> Result<Vec<Entry>> {
+        let mut entries = self.download(request).inspect().await?;
+        entries.retain(|entry| entry.kind == EntryKind::File);
+        Ok(entries)
+    }
+}
+
+/// Whether it is known beforehand that this may lead to many files.
+fn may_be_many(request: &Request) -> bool {
+    let is_named_so = |name: String| args::is_torrent(Path::new(&name));
+    request.container.is_some() || request.url.scheme() == "magnet" || request.url.file_name().is_some_and(is_named_so)
+}
+
+#[async_trait(?Send)]
+impl Engine for Downloads<'_> {
+    async fn start(&self, request: &Request) -> Result<Box<dyn Running>> {
+        let args = self.args;
+        let mut download = self.download(request);
+        let is_to_be_one = !matches!(request.target, Target::Dir(_)) && may_be_many(request) && !args.no_follow;
+        if is_to_be_one || !args.select.is_empty() {
+            let paths: Vec<EntryPath> = self.files(request).await?.into_iter().map(|entry| entry.path).collect();
+            if is_to_be_one && paths.len() != 1 {
+                let message =
+                    format!("there are {} files, and --output names one: choose a folder with --dir", paths.len());
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
+            select::check(&args.select, &paths)?;
+        }
+        if !args.select.is_empty() {
+            let patterns = args.select.clone();
+            download = download.select(move |path| select::is_wanted(&patterns, path));
         }
         let download = download.resume(!args.no_resume).keep_mtime(!args.no_mtime).on_exists(match args.on_exists {
             args::OnExists::Fail => OnExists::Fail,

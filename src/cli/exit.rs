@@ -80,6 +80,10 @@ pub fn hint(error: &Error) -> &'static str {
             "look at that path: a link in the way is not followed; remove it, or choose another place with --dir"
         }
         ErrorKind::Denied => "give credentials with --user or --header; a signed link may have expired",
+        // One file was asked for, and there are more, or other ones.
+        ErrorKind::Changed if error.context().any(|(_, about)| about == "which files there are") => {
+            "if these are several files, name a folder with --dir in place of --output; if not, run again with --no-resume"
+        }
         ErrorKind::Changed => {
             "the file on the server is a new one: run again with --no-resume to fetch it from the start"
         }

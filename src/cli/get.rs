@@ -18,9 +18,10 @@ use super::plan::Request;
 use super::show::Show;
 
 /// Starts downloads.
+#[async_trait(?Send)]
 pub trait Engine {
-    /// Starts one.
-    fn start(&self, request: &Request) -> Result<Box<dyn Running>>;
+    /// Starts one. It may have to be asked first what there is; dropping the future gives that up.
+    async fn start(&self, request: &Request) -> Result<Box<dyn Running>>;
 }
 
 /// A download that was started.
@@ -101,11 +102,15 @@ impl Driver<'_> {
 
     async fn download(&self, id: usize, request: &Request) -> Result<Report> {
         let mut stop = self.stop.subscribe();
+        let too_early = || Error::new(ErrorKind::Cancelled, "interrupted before it began");
         if *stop.borrow_and_update() {
-            return Err(Error::new(ErrorKind::Cancelled, "interrupted before it began"));
+            return Err(too_early());
         }
         self.tell(|show| show.started(id, request, Instant::now()));
-        let running = self.engine.start(request)?;
+        let running = tokio::select! {
+            running = self.engine.start(request) => running?,
+            Ok(()) = stop.changed() => return Err(too_early()),
+        };
         let mut events = running.events().fuse();
         let mut outcome = running.wait();
         loop {

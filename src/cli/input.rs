@@ -1,4 +1,4 @@
-//! The file of URLs that `--input` names.
+//! What is read from files that the command line names.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,8 +6,28 @@ use std::path::Path;
 
 use dlm_api::Locator;
 
-/// No list of URLs is larger; what is was named by mistake.
+/// No list of URLs and no torrent is larger; what is was named by mistake.
 const MAX_LEN: u64 = 64 << 20;
+
+/// All of the file at `path`, or of standard input if that is `-`.
+///
+/// # Errors
+///
+/// A sentence for the user, if it can't be read, or is so large that it can't be `what` it should be.
+pub fn read_all(path: &Path, what: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = if path.as_os_str() == "-" {
+        io::stdin().lock().take(MAX_LEN + 1).read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|file| file.take(MAX_LEN + 1).read_to_end(&mut bytes))
+    };
+    let name = path.display();
+    read.map_err(|error| format!("cannot read {name}: {error}"))?;
+    if bytes.len() as u64 > MAX_LEN {
+        return Err(format!("{name} is not {what}: it is larger than {} MiB", MAX_LEN >> 20));
+    }
+    Ok(bytes)
+}
 
 /// The URLs in the file at `path`, or in standard input if that is `-`.
 ///
@@ -15,17 +35,8 @@ const MAX_LEN: u64 = 64 << 20;
 ///
 /// A sentence for the user, with the line where there is one.
 pub fn read(path: &Path) -> Result<Vec<Locator>, String> {
-    let mut text = Vec::new();
-    let read = if path.as_os_str() == "-" {
-        io::stdin().lock().take(MAX_LEN + 1).read_to_end(&mut text)
-    } else {
-        File::open(path).and_then(|file| file.take(MAX_LEN + 1).read_to_end(&mut text))
-    };
+    let text = read_all(path, "a list of URLs")?;
     let name = path.display();
-    read.map_err(|error| format!("cannot read {name}: {error}"))?;
-    if text.len() as u64 > MAX_LEN {
-        return Err(format!("{name} is not a list of URLs: it is larger than {} MiB", MAX_LEN >> 20));
-    }
     let text = String::from_utf8(text).map_err(|_| format!("{name} is not a list of URLs: it is not UTF-8 text"))?;
     parse(&text).map_err(|error| format!("{name}, {error}"))
 }

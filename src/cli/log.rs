@@ -14,7 +14,7 @@ pub(super) fn start(verbose: u8) {
         _ => "trace",
     };
     // Targets are matched by prefix, so this is every crate of ours and none of those that we use.
-    let filter = EnvFilter::new(format!("dlm={level},dlm_api={level},dlm_http={level}"));
+    let filter = EnvFilter::new(format!("dlm={level},dlm_api={level},dlm_bittorrent={level},dlm_http={level}"));
     // Fails only when it was started before.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

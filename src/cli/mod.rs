@@ -6,17 +6,23 @@ pub mod exit;
 pub mod get;
 pub mod input;
 pub mod plan;
+pub mod select;
 pub mod show;
 pub mod units;
 
 mod engine;
+mod list;
 mod log;
+#[cfg(feature = "bittorrent")]
+mod torrent;
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
+use dlm_api::Error;
 
 use self::args::{Cli, Command, GetArgs};
 use self::escape::plain;
@@ -31,12 +37,14 @@ pub fn main() -> ExitCode {
     };
     let exit = match cli.command {
         Command::Get(args) => get(&args),
+        #[cfg(feature = "bittorrent")]
+        Command::Torrent(command) => torrent::run(&command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "dlm", &mut script);
             print(&script)
         }
-        Command::Man { command } => man(command.as_deref()),
+        Command::Man { command } => man(&command),
     };
     exit.into()
 }
@@ -53,13 +61,13 @@ fn refused(error: &clap::Error) -> Exit {
             let name = text(ContextKind::InvalidArg).unwrap_or("an argument");
             // Our own parsers say what is wrong without the value.
             let reason = std::error::Error::source(error).map_or_else(String::new, |reason| format!(": {reason}"));
-            usage("get", &format!("invalid value for '{name}'{reason}"))
+            usage(&subcommand(std::env::args_os()), &format!("invalid value for '{name}'{reason}"))
         }
         // A URL whose `get` was forgotten.
         clap::error::ErrorKind::InvalidSubcommand
             if text(ContextKind::InvalidSubcommand).is_some_and(|given| given.contains(['/', ':', '@'])) =>
         {
-            usage("", "unrecognized subcommand: to download from a URL, write `dlm get URL`")
+            usage(&[""; 0], "unrecognized subcommand: to download from a URL, write `dlm get URL`")
         }
         _ => {
             // Standard error being gone changes nothing.
@@ -69,47 +77,64 @@ fn refused(error: &clap::Error) -> Exit {
     }
 }
 
+/// The names of the subcommand that a command line is of.
+fn subcommand(arguments: impl Iterator<Item = OsString>) -> Vec<String> {
+    let dlm = Cli::command();
+    let mut command = &dlm;
+    let next = |argument: OsString| {
+        command = command.find_subcommand(argument)?;
+        Some(command.get_name().to_owned())
+    };
+    arguments.skip(1).map_while(next).collect()
+}
+
 fn get(args: &GetArgs) -> Exit {
     let requests = match plan::requests(args) {
         Ok(requests) => requests,
-        Err(error) => return usage("get", &error),
+        Err(error) => return usage(&["get"], &error),
     };
     if args.verbose > 0 {
         log::start(args.verbose);
     }
-    let mut show: Box<dyn Show> = if args.json {
-        Box::new(Json::new(io::stdout().lock()))
-    } else if args.quiet || args.verbose > 0 || !io::stderr().is_terminal() {
-        Box::new(Lines::new(io::stderr(), args.quiet))
-    } else {
-        Box::new(Bars::new(requests.len()))
-    };
     // One thread drives and tells; the engine has its own for the work.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
     runtime.block_on(async {
-        match engine::client(args) {
-            Ok(engine) => get::run(&requests, args.jobs.into(), &engine, &mut *show, get::interrupted()).await,
-            Err(error) => {
-                let _ = writeln!(io::stderr(), "error: {}\n  hint: {}", plain(&error.chain()), hint(&error));
-                Exit::of(error.kind())
-            }
+        let engine = match engine::client(args) {
+            Ok(engine) => engine,
+            Err(error) => return failed_with(&error),
+        };
+        if args.list_files {
+            return tokio::select! {
+                exit = list::run(&requests, &engine, args.json) => exit,
+                () = get::interrupted() => Exit::Interrupted,
+            };
         }
+        let mut show = show(args, requests.len());
+        get::run(&requests, args.jobs.into(), &engine, &mut *show, get::interrupted()).await
     })
 }
 
-fn man(command: Option<&str>) -> Exit {
+/// How the user is told of this many downloads.
+fn show(args: &GetArgs, downloads: usize) -> Box<dyn Show> {
+    if args.json {
+        Box::new(Json::new(io::stdout().lock()))
+    } else if args.quiet || args.verbose > 0 || !io::stderr().is_terminal() {
+        Box::new(Lines::new(io::stderr(), args.quiet))
+    } else {
+        Box::new(Bars::new(downloads))
+    }
+}
+
+fn man(command: &[String]) -> Exit {
     let mut dlm = Cli::command();
     // Gives the subcommands their full names.
     dlm.build();
-    let chosen = match command {
-        None => Some(dlm),
-        Some(name) => dlm.find_subcommand(name).cloned(),
-    };
+    let chosen = command.iter().try_fold(&dlm, |command, name| command.find_subcommand(name)).cloned();
     let Some(chosen) = chosen else {
-        return usage("man", "there is no such subcommand");
+        return usage(&["man"], "there is no such subcommand");
     };
     let mut page = Vec::new();
     match clap_mangen::Man::new(chosen).render(&mut page) {
@@ -119,10 +144,10 @@ fn man(command: Option<&str>) -> Exit {
 }
 
 /// Refuses the command line, as clap does for what it finds itself.
-fn usage(subcommand: &str, message: &str) -> Exit {
+fn usage(subcommand: &[impl AsRef<OsStr>], message: &str) -> Exit {
     let mut dlm = Cli::command();
     dlm.build();
-    let command = dlm.find_subcommand_mut(subcommand).map(std::mem::take).unwrap_or(dlm);
+    let command = subcommand.iter().try_fold(&dlm, |command, name| command.find_subcommand(name)).unwrap_or(&dlm);
     let message = plain(message);
     // Standard error being gone changes nothing.
     let _ = command.clone().error(clap::error::ErrorKind::ValueValidation, message).print();
@@ -139,7 +164,13 @@ fn print(bytes: &[u8]) -> Exit {
     }
 }
 
-fn failed(error: &dyn std::error::Error) -> Exit {
+/// Says what went wrong, and what to do about it.
+fn failed_with(error: &Error) -> Exit {
+    let _ = writeln!(io::stderr(), "error: {}\n  hint: {}", plain(&error.chain()), hint(error));
+    Exit::of(error.kind())
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Exit {
     let _ = writeln!(io::stderr(), "error: {error}");
     Exit::Failed
 }

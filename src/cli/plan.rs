@@ -3,17 +3,23 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use dlm_api::{Digest, Locator};
+use url::Url;
 
-use super::args::{Credentials, GetArgs};
+use super::args::{Credentials, GetArgs, Place};
 use super::input;
+#[cfg(feature = "bittorrent")]
+use super::torrent;
 
 /// One download, as it was asked for.
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs)]
 pub struct Request {
-    /// Where it is.
+    /// Where it is; of a torrent file on this machine, a URL that is known by that.
     pub url: Locator,
+    /// The torrent file.
+    pub container: Option<Bytes>,
     /// Where else it is.
     pub mirrors: Vec<Locator>,
     /// What it must hash to.
@@ -23,11 +29,14 @@ pub struct Request {
 }
 
 impl Request {
-    /// What the user calls it, until its real name is known: the last part of the URL, or the URL without its secrets.
+    /// What the user calls it, until its real name is known: the last part of the URL, what a magnet link calls it, or the
+    /// URL without its secrets.
     pub fn label(&self) -> String {
         match &self.target {
             Target::File(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
-            Target::Dir(_) | Target::Stdout => self.url.file_name().unwrap_or_else(|| self.url.to_string()),
+            Target::Dir(_) | Target::Stdout => {
+                self.url.file_name().or_else(|| magnet_name(&self.url)).unwrap_or_else(|| self.url.to_string())
+            }
         }
     }
 }
@@ -50,12 +59,17 @@ pub enum Target {
 ///
 /// A sentence for the user, if they contradict each other or the list of URLs can't be read.
 pub fn requests(args: &GetArgs) -> Result<Vec<Request>, String> {
-    let mut urls = args.urls.clone();
+    let mut places = args.urls.clone();
     if let Some(path) = &args.input {
-        urls.extend(input::read(path)?);
-        if urls.is_empty() {
-            return Err(format!("there is no URL in {}", path.display()));
-        }
+        places.extend(input::read(path)?.into_iter().map(Place::Url));
+    }
+    let mut urls: Vec<(Locator, Option<Bytes>)> = places.into_iter().map(open).collect::<Result<_, _>>()?;
+    urls.extend(torrents(args)?);
+    if let (Some(path), true) = (&args.input, urls.is_empty()) {
+        return Err(format!("there is no URL in {}", path.display()));
+    }
+    if args.no_follow && urls.iter().any(|(_, container)| container.is_some()) {
+        return Err("--no-follow saves a torrent file, but one is here already".to_owned());
     }
     if urls.len() > 1 {
         for (given, option, instead) in [
@@ -70,15 +84,61 @@ pub fn requests(args: &GetArgs) -> Result<Vec<Request>, String> {
     }
     let target = target(args)?;
     urls.into_iter()
-        .map(|url| {
+        .map(|(url, container)| {
             Ok(Request {
-                url: with_login(url, args.user.as_ref())?,
+                url: if container.is_some() { url } else { with_login(url, args.user.as_ref())? },
+                container,
                 mirrors: args.mirrors.clone(),
                 checksum: args.checksum.clone(),
                 target: target.clone(),
             })
         })
         .collect()
+}
+
+/// The URL, and the torrent file if that is what was named.
+fn open(place: Place) -> Result<(Locator, Option<Bytes>), String> {
+    match place {
+        Place::Url(url) => Ok((url, None)),
+        Place::Torrent(path) => Ok((file_url(&path)?, Some(input::read_all(&path, "a torrent")?.into()))),
+    }
+}
+
+fn file_url(path: &Path) -> Result<Locator, String> {
+    let url = std::path::absolute(path).ok().and_then(|path| Url::from_file_path(path).ok());
+    Ok(url.ok_or_else(|| format!("{} has no absolute path", path.display()))?.into())
+}
+
+/// The torrents that `--torrent` names. Those from standard input, or with a name that says nothing, are known by their
+/// info-hash, so that another one is not taken for the same download.
+#[cfg(feature = "bittorrent")]
+fn torrents(args: &GetArgs) -> Result<Vec<(Locator, Option<Bytes>)>, String> {
+    let torrent = |path: &PathBuf| {
+        if super::args::is_torrent(path) {
+            return open(Place::Torrent(path.clone()));
+        }
+        let (bytes, torrent) = torrent::read(path)?;
+        let url = file_url(Path::new(&format!("/{}.torrent", torrent.info_hash())))?;
+        Ok((url, Some(bytes)))
+    };
+    args.swarm.torrents.iter().map(torrent).collect()
+}
+
+#[cfg(not(feature = "bittorrent"))]
+fn torrents(_: &GetArgs) -> Result<Vec<(Locator, Option<Bytes>)>, String> {
+    Ok(Vec::new())
+}
+
+/// What a magnet link calls its torrent.
+#[cfg(feature = "bittorrent")]
+fn magnet_name(url: &Locator) -> Option<String> {
+    let magnet: dlm_bittorrent::Magnet = url.url().as_str().parse().ok()?;
+    Some(magnet.name.unwrap_or_else(|| magnet.info_hash.to_string()))
+}
+
+#[cfg(not(feature = "bittorrent"))]
+fn magnet_name(_: &Locator) -> Option<String> {
+    None
 }
 
 fn target(args: &GetArgs) -> Result<Target, String> {
@@ -188,5 +248,37 @@ mod tests {
         assert_eq!(label(&["https://h/a/b%20c.iso?token=x"]), "b c.iso");
         assert_eq!(label(&["https://me:secret@h/"]), "https://h/");
         assert_eq!(label(&["https://h/f", "-o", "dir/name"]), "name");
+    }
+
+    #[cfg(feature = "bittorrent")]
+    #[test]
+    fn a_magnet_link_is_called_what_it_says() {
+        let hash = "c12fe1c06bba254a9dc9f519b335aa7c1367a88a";
+        let label = |rest: &str| plan(&[&format!("magnet:?xt=urn:btih:{hash}{rest}")]).unwrap()[0].label();
+        assert_eq!(label("&dn=a+b&tr=http://t/key/announce"), "a b");
+        assert_eq!(label("&tr=http://t/key/announce"), hash);
+    }
+
+    #[cfg(feature = "bittorrent")]
+    #[test]
+    fn torrents_are_read_and_known_by_what_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let torrent = b"d4:infod6:lengthi3e4:name1:a12:piece lengthi16384e6:pieces20:xxxxxxxxxxxxxxxxxxxxee";
+        let (named, other) = (dir.path().join("a b#.torrent"), dir.path().join("a"));
+        std::fs::write(&named, torrent).unwrap();
+        std::fs::write(&other, torrent).unwrap();
+        let (named, other) = (named.to_str().unwrap(), other.to_str().unwrap());
+        for args in [&[named, "--user", "me:x"][..], &["--torrent", named]] {
+            let request = &plan(args).unwrap()[0];
+            assert_eq!(request.container.as_deref(), Some(&torrent[..]));
+            assert!(request.url.url().as_str().ends_with("/a%20b%23.torrent"), "{:?}", request.url);
+            assert_eq!(request.label(), "a b#.torrent");
+        }
+        let request = &plan(&["--torrent", other]).unwrap()[0];
+        let hash = dlm_bittorrent::InfoHash::of(&torrent[7..torrent.len() - 1]);
+        assert_eq!(request.url.to_string(), format!("file:///{hash}.torrent"));
+        assert!(plan(&[named, "--no-follow"]).unwrap_err().contains("--no-follow"));
+        std::fs::write(other, "x").unwrap();
+        assert!(plan(&["--torrent", other]).unwrap_err().contains("not a torrent"));
     }
 }

@@ -18,8 +18,12 @@ import sys
 import libtorrent as lt
 
 given = json.loads(sys.argv[1])
+found = lt.file_storage()
+lt.add_files(found, given["path"])
+# In the order of their names: that of the file system is another one each time.
 storage = lt.file_storage()
-lt.add_files(storage, given["path"])
+for i in sorted(range(found.num_files()), key=lambda i: found.file_path(i).split("/")):
+    storage.add_file(found.file_path(i), found.file_size(i), found.file_flags(i))
 flags = {
     "v1": getattr(lt.create_torrent, "v1_only", 64),
     "v2": getattr(lt.create_torrent, "v2_only", 32),

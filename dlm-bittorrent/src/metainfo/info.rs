@@ -220,13 +220,27 @@ impl Info {
         self.source.as_deref()
     }
 
+    /// The path of a file as the torrent has it, the torrent's name first, before it was made safe and distinct. `None` if
+    /// there is no such file, or a component would name another place: it is empty, `.` or `..`. Anything else may be in it.
+    pub fn raw_path(&self, file: usize) -> Option<Vec<Bytes>> {
+        let mut path = vec![self.raw_name.clone()];
+        let at = self.files.get(file)?.raw_path as usize;
+        if at > 0 {
+            let list = Document::parse_prefix(self.bytes.get(at..)?, &Limits::TORRENT).ok()?;
+            let components = list.root().as_list().into_iter().flatten().filter_map(Value::as_bytes);
+            path.extend(components.map(|component| self.bytes.slice_ref(component)));
+        }
+        let names_another_place = |component: &Bytes| matches!(&component[..], b"" | b"." | b"..");
+        (!path.iter().any(names_another_place)).then_some(path)
+    }
+
     /// Where a web seed (BEP 19) has a file. The URL of a torrent of many files is that of the folder in which the
     /// torrent's is, whether it ends with a slash or not; that of a single file is its own, except that the name follows
     /// a slash. `None` if there is no such file, or no URL can have its name.
     ///
     /// The names are those that the torrent has, before they were made safe and distinct.
     pub fn web_seed_url(&self, seed: &Url, file: usize) -> Option<Url> {
-        let file = self.files.get(file)?;
+        let components = self.raw_path(file)?;
         let mut path = seed.path().to_owned();
         if self.is_single && !path.ends_with('/') {
             return Some(seed.clone());
@@ -234,16 +248,7 @@ impl Info {
         if !path.ends_with('/') {
             path.push('/');
         }
-        let list = match file.raw_path {
-            0 => None,
-            at => Some(Document::parse_prefix(self.bytes.get(at as usize..)?, &Limits::TORRENT).ok()?),
-        };
-        let rest = list.as_ref().and_then(|list| list.root().as_list()).into_iter().flatten();
-        for (i, component) in std::iter::once(&self.raw_name[..]).chain(rest.filter_map(Value::as_bytes)).enumerate() {
-            // They would name another place.
-            if matches!(component, b"" | b"." | b"..") {
-                return None;
-            }
+        for (i, component) in components.iter().enumerate() {
             if i > 0 {
                 path.push('/');
             }

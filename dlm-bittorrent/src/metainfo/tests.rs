@@ -276,6 +276,8 @@ fn a_web_seed_has_the_torrents_own_names() {
         assert_eq!(url(&info, seed, 3).as_deref(), Some("http://h/x/a%2Fb/A"));
         assert_eq!(url(&info, seed, 4), None);
     }
+    assert_eq!(info.raw_path(1), Some(["a/b", "sub dir?", ".ä#"].map(Bytes::from).to_vec()));
+    assert_eq!((info.raw_path(2), info.raw_path(4)), (None, None));
 }
 
 #[test]

@@ -48,9 +48,14 @@ struct FakeRun {
     running: Arc<AtomicUsize>,
 }
 
+#[async_trait(?Send)]
 impl Engine for Fake {
-    fn start(&self, request: &Request) -> Result<Box<dyn Running>> {
+    async fn start(&self, request: &Request) -> Result<Box<dyn Running>> {
         self.started.lock().unwrap().push(request.url.to_string());
+        if request.url.scheme() == "asking" {
+            self.begun.0.add_permits(1);
+            pending::<()>().await;
+        }
         if request.url.scheme() == "refused" {
             return Err(Error::new(ErrorKind::Unsupported, "no protocol for this scheme"));
         }
@@ -140,6 +145,7 @@ impl Show for Log {
 fn requests(schemes: &[&str]) -> Vec<Request> {
     let request = |scheme: &&str| Request {
         url: format!("{scheme}://h/f").parse().unwrap(),
+        container: None,
         mirrors: Vec::new(),
         checksum: None,
         target: Target::Dir(".".into()),
@@ -203,6 +209,15 @@ async fn an_interruption_stops_what_runs_and_begins_nothing() {
     assert_eq!(log.lines.iter().filter(|line| line.ends_with("cancelled")).count(), 2, "{:?}", log.lines);
     assert!(log.lines.contains(&"stopping".to_owned()));
     assert_eq!(log.lines.last().unwrap(), "done 3 Interrupted");
+}
+
+#[tokio::test]
+async fn an_interruption_ends_the_asking_what_there_is() {
+    let engine = Fake::default();
+    let mut log = Log::default();
+    let exit = run(&requests(&["asking"]), 1, &engine, &mut log, engine.begun.next()).await;
+    assert_eq!(exit, Exit::Interrupted);
+    assert!(log.lines.contains(&"0 cancelled".to_owned()), "{:?}", log.lines);
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! Progress bars on a terminal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::time::Instant;
 
-use dlm_api::{Event, Progress, Report, Result};
+use dlm_api::{Event, Progress, Report, Result, State};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Show, text};
@@ -19,6 +19,8 @@ pub struct Bars {
     multi: MultiProgress,
     all: Option<Total>,
     bars: HashMap<usize, ProgressBar>,
+    /// Downloads of which everything is here, and is given to others.
+    sharing: HashSet<usize>,
 }
 
 #[derive(Debug)]
@@ -41,7 +43,7 @@ impl Bars {
             let bar = multi.add(new_bar());
             Total { bar, downloads, finished: 0, progress: HashMap::new() }
         });
-        let mut bars = Self { multi, all, bars: HashMap::new() };
+        let mut bars = Self { multi, all, bars: HashMap::new(), sharing: HashSet::new() };
         bars.draw_total();
         bars
     }
@@ -59,7 +61,7 @@ impl Bars {
             sum.total = None;
         }
         let name = format!("{} of {} done", all.finished, all.downloads);
-        draw(&all.bar, &name, &sum);
+        draw(&all.bar, &name, &sum, false);
     }
 }
 
@@ -70,7 +72,7 @@ impl Show for Bars {
             Some(all) => self.multi.insert_before(&all.bar, bar),
             None => self.multi.add(bar),
         };
-        draw(&bar, &request.label(), &Progress::default());
+        draw(&bar, &request.label(), &Progress::default(), false);
         self.bars.insert(id, bar);
         Ok(())
     }
@@ -79,13 +81,19 @@ impl Show for Bars {
         let Some(bar) = self.bars.get(&id) else { return Ok(()) };
         match event {
             Event::Progress(progress) => {
-                draw(bar, &bar.prefix(), progress);
+                draw(bar, &bar.prefix(), progress, self.sharing.contains(&id));
                 if let Some(all) = &mut self.all {
                     all.progress.insert(id, *progress);
                 }
                 self.draw_total();
             }
-            Event::Named { path, .. } => bar.set_prefix(plain(path.as_str()).into_owned()),
+            Event::State(State::Sharing) => {
+                self.sharing.insert(id);
+            }
+            // Of many files in one folder, the folder: the name of each would be gone before it is read.
+            Event::Named { path, .. } => {
+                bar.set_prefix(plain(path.components().next().unwrap_or_default()).into_owned());
+            }
             other => {
                 if let Some(line) = text::event(other) {
                     self.line(&format!("{}: {line}", bar.prefix()));
@@ -100,6 +108,7 @@ impl Show for Bars {
             bar.finish_and_clear();
             self.multi.remove(&bar);
         }
+        self.sharing.remove(&id);
         match outcome {
             Ok(report) => self.line(&text::report(report)),
             Err(error) => text::failure(&request.url.to_string(), error).lines().for_each(|line| self.line(line)),
@@ -109,6 +118,7 @@ impl Show for Bars {
             // What it received stays in the sum, but nothing more will come.
             let progress = all.progress.entry(id).or_default();
             (progress.rate, progress.connections, progress.total) = (0, 0, Some(progress.received));
+            progress.upload_rate = 0;
         }
         self.draw_total();
         Ok(())
@@ -135,13 +145,16 @@ fn sum<'a>(all: impl Iterator<Item = &'a Progress>) -> Progress {
         sum.total = sum.total.zip(one.total).map(|(a, b)| a.saturating_add(b));
         sum.received = sum.received.saturating_add(one.received);
         sum.rate = sum.rate.saturating_add(one.rate);
+        sum.uploaded = sum.uploaded.saturating_add(one.uploaded);
+        sum.upload_rate = sum.upload_rate.saturating_add(one.upload_rate);
         sum.connections = sum.connections.saturating_add(one.connections);
         sum
     })
 }
 
-const KNOWN_LENGTH: &str = "{prefix:24!} [{bar:20}] {percent:>3}% {msg}";
-const UNKNOWN_LENGTH: &str = "{prefix:24!} {msg}";
+/// What matters most fits into 80 columns; the rest is cut off.
+const KNOWN_LENGTH: &str = "{prefix:20!} [{bar:12}] {percent:>3}% {wide_msg}";
+const UNKNOWN_LENGTH: &str = "{prefix:20!} {wide_msg}";
 
 fn new_bar() -> ProgressBar {
     ProgressBar::no_length().with_style(style(UNKNOWN_LENGTH))
@@ -152,11 +165,12 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
-fn draw(bar: &ProgressBar, name: &str, progress: &Progress) {
+fn draw(bar: &ProgressBar, name: &str, progress: &Progress, is_sharing: bool) {
     bar.set_prefix(plain(name).into_owned());
     match progress.total {
         Some(total) => {
-            bar.set_message(format!("of {}, {}", size(total), text::rate(progress)));
+            let how = if is_sharing { text::sharing(progress) } else { text::rate(progress) };
+            bar.set_message(format!("of {}, {how}", size(total)));
             if bar.length() != Some(total) {
                 bar.set_style(style(KNOWN_LENGTH));
                 bar.set_length(total);
@@ -182,7 +196,7 @@ mod tests {
     use indicatif::InMemoryTerm;
 
     fn bars(downloads: usize) -> (Bars, InMemoryTerm) {
-        let term = InMemoryTerm::new(20, 120);
+        let term = InMemoryTerm::new(20, 140);
         let target = ProgressDrawTarget::term_like(Box::new(term.clone()));
         (Bars::on(target, downloads), term)
     }
@@ -232,6 +246,23 @@ mod tests {
     }
 
     #[test]
+    fn seeding_is_shown() {
+        let (mut bars, term) = bars(1);
+        let now = Instant::now();
+        bars.started(0, &request(), now).unwrap();
+        let mut progress = some_progress();
+        progress.received = 3 << 30;
+        progress.peers = Some(dlm_api::Peers::new(2, 0, 1_500));
+        (progress.uploaded, progress.upload_rate) = (3 << 30, 1 << 20);
+        bars.event(0, &Event::State(State::Sharing), now).unwrap();
+        bars.event(0, &Event::Progress(progress), now).unwrap();
+        redraw(&bars);
+        let screen = term.contents();
+        let wanted = "100% of 3.00 GiB, seeding, 2 peers (0 seeds), 1.50 copies, up 1.00 MiB/s, ratio 1.00";
+        assert!(screen.ends_with(wanted), "{screen}");
+    }
+
+    #[test]
     fn an_unknown_length_has_no_percentage() {
         let (mut bars, term) = bars(1);
         let mut progress = some_progress();
@@ -253,5 +284,9 @@ mod tests {
         bars.event(0, &Event::Named { entry: EntryId::FIRST, path }, Instant::now()).unwrap();
         redraw(&bars);
         assert!(term.contents().starts_with("better "), "{}", term.contents());
+        let path = EntryPath::new("album/one").unwrap();
+        bars.event(0, &Event::Named { entry: EntryId::FIRST, path }, Instant::now()).unwrap();
+        redraw(&bars);
+        assert!(term.contents().starts_with("album "), "{}", term.contents());
     }
 }

@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use dlm_api::{EntryId, Error, Event, Progress, Report, Result, State, Verification};
+use dlm_api::{Entry as Listed, EntryId, Error, Event, Progress, Report, Result, State, Verification};
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter};
 
@@ -26,11 +26,26 @@ impl<W: Write> Json<W> {
         Self { out }
     }
 
+    /// A file of a download that is only looked at.
+    pub fn file(&mut self, download: usize, entry: &Listed) -> io::Result<()> {
+        self.line(&Line::File { download, entry: entry.id.index(), path: entry.path.as_str(), len: entry.len })
+    }
+
+    /// A download that can't be looked at.
+    pub fn failed(&mut self, download: usize, request: &Request, error: &Error) -> io::Result<()> {
+        self.line(&Line::failed(download, request, error))
+    }
+
     fn line(&mut self, line: &Line<'_>) -> io::Result<()> {
-        line.serialize(&mut serde_json::Serializer::with_formatter(&mut self.out, Plain))?;
-        self.out.write_all(b"\n")?;
+        write_json(&mut self.out, line)?;
         self.out.flush()
     }
+}
+
+/// Writes a value as one line of JSON that does nothing to a terminal.
+pub(in crate::cli) fn write_json(mut out: impl Write, value: &impl Serialize) -> io::Result<()> {
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Plain))?;
+    out.write_all(b"\n")
 }
 
 impl<W: Write> Show for Json<W> {
@@ -142,6 +157,12 @@ enum Line<'a> {
         message: String,
         hint: &'static str,
         exit_code: u8,
+    },
+    File {
+        download: usize,
+        entry: usize,
+        path: &'a str,
+        len: Option<u64>,
     },
     Stopping {},
     Done {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use dlm_api::{Event, Report, Result};
+use dlm_api::{Event, Report, Result, State};
 
 use super::{Show, text};
 use crate::cli::escape::plain;
@@ -26,6 +26,8 @@ pub struct Lines<W> {
 struct Running {
     label: String,
     told: Instant,
+    /// Everything is here, and is given to others.
+    sharing: bool,
 }
 
 impl<W: Write> Lines<W> {
@@ -42,16 +44,20 @@ impl<W: Write> Lines<W> {
 
 impl<W: Write> Show for Lines<W> {
     fn started(&mut self, id: usize, request: &Request, now: Instant) -> io::Result<()> {
-        self.running.insert(id, Running { label: plain(&request.label()).into_owned(), told: now });
+        let label = plain(&request.label()).into_owned();
+        self.running.insert(id, Running { label, told: now, sharing: false });
         Ok(())
     }
 
     fn event(&mut self, id: usize, event: &Event, now: Instant) -> io::Result<()> {
         let Some(running) = self.running.get_mut(&id).filter(|_| !self.quiet) else { return Ok(()) };
+        if let Event::State(state) = event {
+            running.sharing = *state == State::Sharing;
+        }
         let line = match event {
             Event::Progress(progress) if now.duration_since(running.told) >= EVERY => {
                 running.told = now;
-                text::progress(progress)
+                if running.sharing { text::sharing(progress) } else { text::progress(progress) }
             }
             Event::Progress(_) => return Ok(()),
             other => match text::event(other) {
@@ -111,6 +117,17 @@ mod tests {
         });
         assert_eq!(out.lines().count(), 3, "{out}");
         assert!(out.starts_with("f.iso: 1.50 GiB of 3.00 GiB (50%)"), "{out}");
+    }
+
+    #[test]
+    fn seeding_is_told() {
+        let start = Instant::now();
+        let out = told(false, |lines| {
+            lines.started(0, &request(), start).unwrap();
+            lines.event(0, &Event::State(State::Sharing), start).unwrap();
+            lines.event(0, &Event::Progress(some_progress()), start + EVERY).unwrap();
+        });
+        assert_eq!(out, "f.iso: everything is here and checked; seeding\nf.iso: seeding\n");
     }
 
     #[test]

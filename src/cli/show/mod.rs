@@ -12,7 +12,10 @@ use dlm_api::{Event, Report, Result};
 
 pub use bars::Bars;
 pub use json::Json;
+#[cfg(feature = "bittorrent")]
+pub(super) use json::write_json;
 pub use lines::Lines;
+pub(super) use text::failure;
 
 use super::exit::Exit;
 use super::plan::Request;

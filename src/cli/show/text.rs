@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use dlm_api::{EntryReport, Error, Event, Progress, Report, Verification};
+use dlm_api::{EntryReport, Error, Event, Peers, Progress, Report, State, Verification};
 
 use crate::cli::escape::plain;
 use crate::cli::exit::hint;
@@ -10,6 +10,9 @@ use crate::cli::units::{clock, size};
 
 /// Said when the user interrupts.
 pub(super) const STOPPING: &str = "stopping: what was received is kept; interrupt again to stop at once";
+
+/// What is being done once everything is here.
+pub(super) const SEEDING: &str = "seeding";
 
 /// How far it is: `1.50 GiB of 3.00 GiB (50%), 12.0 MiB/s, ETA 2:08, 4 connections`.
 pub(super) fn progress(progress: &Progress) -> String {
@@ -27,13 +30,46 @@ pub(super) fn rate(progress: &Progress) -> String {
     if let Some(eta) = progress.eta() {
         let _ = write!(line, ", ETA {}", clock(eta));
     }
-    match progress.connections {
-        1 => line.push_str(", 1 connection"),
-        n => {
-            let _ = write!(line, ", {n} connections");
+    // Peers that deliver are connections, and are told of as peers.
+    if progress.peers.is_none() {
+        match progress.connections {
+            1 => line.push_str(", 1 connection"),
+            n => {
+                let _ = write!(line, ", {n} connections");
+            }
         }
     }
+    exchange(progress, &mut line);
     line
+}
+
+/// How it is given to others once everything is here: `seeding, 3 peers (1 seed), 2.50 copies, up 1.00 MiB/s, ratio 0.50`.
+pub(super) fn sharing(progress: &Progress) -> String {
+    let mut line = SEEDING.to_owned();
+    exchange(progress, &mut line);
+    line
+}
+
+/// With whom pieces are exchanged, and what was given: `, 3 peers (1 seed), 2.50 copies, up 1.00 MiB/s, ratio 0.50`.
+fn exchange(progress: &Progress, line: &mut String) {
+    if let Some(peers) = progress.peers {
+        let plural = |n| if n == 1 { "" } else { "s" };
+        let Peers { connected, seeds, copies_in_thousandths, .. } = peers;
+        let copies = f64::from(copies_in_thousandths) / 1000.0;
+        let _ =
+            write!(line, ", {connected} peer{} ({seeds} seed{}), {copies:.2} copies", plural(connected), plural(seeds));
+    }
+    if progress.uploaded > 0 {
+        let _ = write!(line, ", up {}/s", size(progress.upload_rate));
+        if let Some(ratio) = progress.total.and_then(|total| ratio(progress.uploaded, total)) {
+            let _ = write!(line, ", ratio {ratio:.2}");
+        }
+    }
+}
+
+/// What was given to others of a content of `len`, as a part of it.
+fn ratio(uploaded: u64, len: u64) -> Option<f64> {
+    (len > 0).then(|| uploaded as f64 / len as f64)
 }
 
 /// Rounded down, so that 100 means all of it.
@@ -45,6 +81,7 @@ fn percent(part: u64, whole: u64) -> u64 {
 /// What is worth a line of its own among the events.
 pub(super) fn event(event: &Event) -> Option<String> {
     Some(match event {
+        Event::State(State::Sharing) => format!("everything is here and checked; {SEEDING}"),
         Event::Resumed { bytes } => format!("going on after {}", size(*bytes)),
         Event::Container { source, .. } => format!("fetching what {} leads to", plain(source)),
         Event::SourceRetry { source, reason, after } => {
@@ -69,18 +106,28 @@ pub(super) fn report(report: &Report) -> String {
     let seconds = report.elapsed.as_secs_f64();
     let speed = if seconds > 0.0 { (report.transferred as f64 / seconds) as u64 } else { 0 };
     let how = format!("in {}, {}/s", clock(report.elapsed), size(speed));
-    match &report.entries[..] {
+    let mut line = match &report.entries[..] {
         [only] if only.skipped => format!("{} is there already: left as it is", name(only)),
         [only] => format!("{}: {} {how}; {}", name(only), size(only.len), verification(&only.verification)),
         all => {
-            let total = all.iter().map(|entry| entry.len).sum();
             let skipped = match all.iter().filter(|entry| entry.skipped).count() {
                 0 => String::new(),
                 n => format!("; there already, left as they are: {n}"),
             };
-            format!("{} files: {} {how}{skipped}", all.len(), size(total))
+            format!("{} files: {} {how}{skipped}", all.len(), size(total(report)))
+        }
+    };
+    if report.uploaded > 0 {
+        let _ = write!(line, "; uploaded {}", size(report.uploaded));
+        if let Some(ratio) = ratio(report.uploaded, total(report)) {
+            let _ = write!(line, ", ratio {ratio:.2}");
         }
     }
+    line
+}
+
+fn total(report: &Report) -> u64 {
+    report.entries.iter().map(|entry| entry.len).sum()
 }
 
 fn name(entry: &EntryReport) -> String {
@@ -101,7 +148,7 @@ fn verification(verification: &Verification) -> String {
 }
 
 /// A failure: what happened, where, and what to do about it.
-pub(super) fn failure(url: &str, error: &Error) -> String {
+pub(in crate::cli) fn failure(url: &str, error: &Error) -> String {
     format!("error: {}\n  hint: {}", at(url, &error.chain()), hint(error))
 }
 
@@ -140,6 +187,22 @@ pub(super) mod tests {
         p.total = None;
         p.connections = 1;
         assert_eq!(progress(&p), "1.50 GiB, 12.0 MiB/s, 1 connection");
+    }
+
+    #[test]
+    fn a_swarm_has_peers_and_a_ratio() {
+        let mut p = some_progress();
+        p.peers = Some(Peers::new(3, 1, 2_500));
+        let start = "1.50 GiB of 3.00 GiB (50%), 12.0 MiB/s, ETA 2:08, 3 peers (1 seed), 2.50 copies";
+        assert_eq!(progress(&p), start);
+        (p.uploaded, p.upload_rate) = (3 << 29, 1 << 20);
+        assert_eq!(progress(&p), format!("{start}, up 1.00 MiB/s, ratio 0.50"));
+        p.peers = Some(Peers::new(1, 2, 0));
+        assert_eq!(sharing(&p), "seeding, 1 peer (2 seeds), 0.00 copies, up 1.00 MiB/s, ratio 0.50");
+        p.total = Some(0);
+        assert!(sharing(&p).ends_with(", up 1.00 MiB/s"), "{}", sharing(&p));
+        assert_eq!(event(&Event::State(State::Sharing)).as_deref(), Some("everything is here and checked; seeding"));
+        assert_eq!(event(&Event::State(State::Running)), None);
     }
 
     #[test]
@@ -202,6 +265,12 @@ pub(super) mod tests {
         done.transferred = 2 << 20;
         done.elapsed = Duration::from_secs(2);
         assert_eq!(report(&done), "f.iso: 3.00 MiB in 0:02, 1.00 MiB/s; sha-256 matches");
+        done.uploaded = 1 << 20;
+        assert_eq!(
+            report(&done),
+            "f.iso: 3.00 MiB in 0:02, 1.00 MiB/s; sha-256 matches; uploaded 1.00 MiB, ratio 0.33"
+        );
+        done.uploaded = 0;
         done.entries[0].skipped = true;
         assert_eq!(report(&done), "f.iso is there already: left as it is");
         let other = EntryPath::new("g").unwrap();

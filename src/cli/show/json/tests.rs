@@ -1,13 +1,14 @@
 use super::super::text::tests::some_progress;
 use super::*;
 use crate::cli::plan::Target;
-use dlm_api::{EntryPath, EntryReport, ErrorKind, SourceReport};
+use dlm_api::{Entry, EntryPath, EntryReport, ErrorKind, SourceReport};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 pub(in crate::cli::show) fn request() -> Request {
     Request {
         url: "https://me:secret@h/f.iso?k=secret".parse().unwrap(),
+        container: None,
         mirrors: Vec::new(),
         checksum: None,
         target: Target::Dir(".".into()),
@@ -113,6 +114,10 @@ fn all() -> Vec<(Value, Value)> {
                 "exit_code": 4
             }),
         ),
+        (
+            told(|json| json.file(3, &Entry::new(entry, EntryPath::new("a/b").unwrap()).with_len(big))).1,
+            json!({"event": "file", "download": 3, "entry": 1, "path": "a/b", "len": big}),
+        ),
         (told(|json| json.stopping()).1, json!({"event": "stopping"})),
         (
             told(|json| json.done(&outcomes, Exit::Corrupt)).1,
@@ -146,9 +151,10 @@ fn what_is_not_known_is_null() {
 
 #[test]
 fn each_state_and_verification_has_a_name() {
-    use State::{Complete, Failed, Finishing, Paused, Running, Starting, Stopped};
-    let states = [Starting, Running, Paused, Finishing, Complete, Failed, Stopped].map(|s| state_name(s).unwrap());
-    assert_eq!(states, ["starting", "running", "paused", "finishing", "complete", "failed", "stopped"]);
+    use State::{Complete, Failed, Finishing, Paused, Running, Sharing, Starting, Stopped};
+    let states =
+        [Starting, Running, Paused, Finishing, Sharing, Complete, Failed, Stopped].map(|s| state_name(s).unwrap());
+    assert_eq!(states, ["starting", "running", "paused", "finishing", "sharing", "complete", "failed", "stopped"]);
     for (how, name) in [
         (Verification::Pieces, "pieces"),
         (Verification::SameContent, "same_content"),

@@ -1,0 +1,463 @@
+//! Torrents on the command line, with real peers of libtorrent: what is fetched, made, shown, verified and refused.
+
+#![cfg(all(feature = "http", feature = "bittorrent"))]
+
+mod common;
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use common::{assert_code, dlm, folder, names};
+use dlm_testing::{Content, Dlm, Finished, Libtorrent, Location, Nginx, Torrent, wait_for};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const MIB: u64 = 1 << 20;
+const CONTENT: Content = Content::new(1, 5 * MIB + 7);
+
+/// A torrent, and a peer that has everything.
+struct Swarm {
+    _from: TempDir,
+    content: PathBuf,
+    torrent: Torrent,
+    seed: Libtorrent,
+}
+
+impl Swarm {
+    fn new(from: TempDir, name: &str) -> Self {
+        let content = from.path().join(name);
+        let torrent = Torrent::builder().piece(64 << 10).make(&content);
+        let seed = Libtorrent::seed(torrent.path(), from.path());
+        Self { _from: from, content, torrent, seed }
+    }
+
+    fn file() -> Self {
+        let from = folder();
+        CONTENT.write_file(from.path().join("file.bin")).unwrap();
+        Self::new(from, "file.bin")
+    }
+
+    fn folder() -> Self {
+        let from = folder();
+        files(&from.path().join("album"));
+        Self::new(from, "album")
+    }
+
+    fn path(&self) -> &str {
+        self.torrent.path().to_str().unwrap()
+    }
+
+    fn peer(&self) -> String {
+        self.seed.address().to_string()
+    }
+
+    /// Downloads what `what` leads to from the peer.
+    fn get(&self, dir: &Path, what: &str, args: &[&str]) -> Finished {
+        self.dlm(dir, what, args).run()
+    }
+
+    fn dlm(&self, dir: &Path, what: &str, args: &[&str]) -> Dlm {
+        dlm(dir, &[&["--listen", "127.0.0.1:0", "--peer", &self.peer(), what], args].concat())
+    }
+}
+
+const FILES: [(&str, Content); 4] = [
+    ("a.flac", Content::new(2, MIB)),
+    ("b.flac", Content::new(3, 100_001)),
+    ("covers/front.jpg", Content::new(4, 300_000)),
+    ("readme", Content::new(5, 7)),
+];
+
+/// A folder of files.
+fn files(folder: &Path) {
+    for (name, content) in FILES {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        content.write_file(path).unwrap();
+    }
+}
+
+fn torrent(dir: &Path, args: &[&str]) -> Finished {
+    Dlm::new(env!("CARGO_BIN_EXE_dlm")).arg("torrent").args(args).dir(dir).run()
+}
+
+/// What `show` tells of a torrent.
+fn show(dir: &Path, torrent_file: &str) -> Value {
+    let done = torrent(dir, &["show", "--json", torrent_file]);
+    assert_code(&done, 0);
+    done.json().remove(0)
+}
+
+#[test]
+fn a_torrent_file_is_followed_wherever_it_is_from() {
+    let swarm = Swarm::file();
+    let nginx = Nginx::builder().location(Location::new("/typed/").directive("default_type application/x-bittorrent"));
+    let nginx = nginx.start();
+    fs::copy(swarm.torrent.path(), nginx.root().join("named.torrent")).unwrap();
+    fs::copy(swarm.torrent.path(), nginx.root().join("typed")).unwrap();
+    for what in [swarm.path(), &nginx.url("named.torrent"), &nginx.url("typed/typed")] {
+        let dir = folder();
+        let done = swarm.get(dir.path(), what, &[]);
+        assert_code(&done, 0);
+        assert!(done.stderr.contains("file.bin: 5.00 MiB in "), "{}", done.stderr);
+        assert!(done.stderr.contains("every piece matches its digest"), "{}", done.stderr);
+        assert_eq!(names(dir.path()), ["file.bin"], "{what}");
+        assert_eq!(CONTENT.check_file(dir.path().join("file.bin")), Ok(()));
+    }
+}
+
+/// One peer knows only what the torrent is, and the other one comes once that is known, to the address that is listened at.
+#[test]
+fn a_magnet_link_is_followed() {
+    let (swarm, dir, nothing) = (Swarm::file(), folder(), folder());
+    let knows = Libtorrent::leech(swarm.torrent.path(), nothing.path());
+    let magnet = format!("magnet:?xt=urn:btih:{}&dn=called+so", swarm.torrent.info_hash());
+    let listen = free_address();
+    let args = ["--json", "--listen", &listen.to_string(), "--peer", &knows.address().to_string(), &magnet];
+    let (process, mut events) = dlm(dir.path(), &args).watch();
+    assert!(events.any(|event| event["total"] == CONTENT.len), "it did not find out what it is");
+    swarm.seed.connect(listen);
+    assert_eq!(events.last().unwrap()["exit_code"], 0);
+    assert_code(&process.wait(), 0);
+    assert_eq!(names(dir.path()), ["file.bin"]);
+    assert_eq!(CONTENT.check_file(dir.path().join("file.bin")), Ok(()));
+}
+
+/// An address that nobody listens at.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn a_torrent_file_can_have_any_name_or_come_from_standard_input() {
+    let (swarm, dir) = (Swarm::file(), folder());
+    let bytes = fs::read(swarm.path()).unwrap();
+    fs::write(dir.path().join("blob"), &bytes).unwrap();
+    for (name, input) in [("blob", Vec::new()), ("-", bytes)] {
+        let to = folder();
+        let to_dir = to.path().to_str().unwrap();
+        let done = swarm.dlm(dir.path(), "--torrent", &[name, "-d", to_dir]).input(input).run();
+        assert_code(&done, 0);
+        assert_eq!(CONTENT.check_file(to.path().join("file.bin")), Ok(()));
+    }
+}
+
+#[test]
+fn a_container_can_be_kept_as_it_is() {
+    let (swarm, nginx, dir) = (Swarm::file(), Nginx::start(), folder());
+    fs::copy(swarm.path(), nginx.root().join("x.torrent")).unwrap();
+    assert_code(&dlm(dir.path(), &["--no-follow", &nginx.url("x.torrent")]).run(), 0);
+    assert_eq!(names(dir.path()), ["x.torrent"]);
+    assert_eq!(fs::read(dir.path().join("x.torrent")).unwrap(), fs::read(swarm.path()).unwrap());
+}
+
+#[test]
+fn a_mirror_and_a_swarm_serve_one_file() {
+    let (swarm, nginx, dir) = (Swarm::file(), Nginx::start(), folder());
+    let mirror = nginx.put("other-name", &CONTENT);
+    let done = swarm.get(dir.path(), swarm.path(), &["-m", &mirror, "--json", "-o", "mine"]);
+    assert_code(&done, 0);
+    assert_eq!(names(dir.path()), ["mine"]);
+    assert_eq!(CONTENT.check_file(dir.path().join("mine")), Ok(()));
+}
+
+#[test]
+fn output_names_the_only_file_and_nothing_else() {
+    let (one, many, dir) = (Swarm::file(), Swarm::folder(), folder());
+    assert_code(&one.get(dir.path(), one.path(), &["-o", "mine.bin"]), 0);
+    assert_eq!(names(dir.path()), ["mine.bin"]);
+    assert_eq!(CONTENT.check_file(dir.path().join("mine.bin")), Ok(()));
+
+    let magnet = format!("magnet:?xt=urn:btih:{}", many.torrent.info_hash());
+    for (what, output) in [(many.path(), "mine"), (many.path(), "-"), (&magnet, "mine")] {
+        let done = many.get(dir.path(), what, &["-o", output]);
+        assert_code(&done, 2);
+        assert!(done.stderr.contains("there are 4 files, and --output names one"), "{}", done.stderr);
+        assert!(done.stdout.is_empty());
+    }
+    // Of this one nobody knows before the server has answered.
+    let nginx = Nginx::builder().location(Location::new("/typed/").directive("default_type application/x-bittorrent"));
+    let nginx = nginx.start();
+    fs::copy(many.path(), nginx.root().join("typed")).unwrap();
+    let done = many.get(dir.path(), &nginx.url("typed/typed"), &["-o", "mine"]);
+    assert_code(&done, 1);
+    assert!(done.stderr.contains("hint: if these are several files, name a folder with --dir"), "{}", done.stderr);
+    assert_eq!(names(dir.path()), ["mine.bin"]);
+}
+
+#[test]
+fn a_single_file_goes_to_standard_output() {
+    let (swarm, dir) = (Swarm::file(), folder());
+    let done = swarm.get(dir.path(), swarm.path(), &["-o", "-"]);
+    assert_code(&done, 0);
+    assert_eq!(CONTENT.check(&done.stdout[..]), Ok(()));
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[test]
+fn only_what_is_selected_is_fetched() {
+    let (swarm, dir) = (Swarm::folder(), folder());
+    assert_code(&swarm.get(dir.path(), swarm.path(), &["--select", "b.*", "--select", "album/covers/*"]), 0);
+    let album = dir.path().join("album");
+    assert_eq!((names(dir.path()), names(&album)), (vec!["album".into()], vec!["b.flac".into(), "covers".into()]));
+    for (name, content) in &FILES[1..3] {
+        assert_eq!(content.check_file(album.join(name)), Ok(()));
+    }
+}
+
+#[test]
+fn padding_is_neither_listed_nor_missed() {
+    let from = folder();
+    files(&from.path().join("album"));
+    let torrent_file = Torrent::builder().piece(64 << 10).kind("hybrid").make(&from.path().join("album"));
+    let path = torrent_file.path().to_str().unwrap();
+    assert_code(&torrent(from.path(), &["verify", path, "album"]), 0);
+    let done = dlm(from.path(), &[path, "--list-files"]).run();
+    assert_code(&done, 0);
+    assert_eq!(done.text().lines().count(), FILES.len(), "{}", done.text());
+
+    let (seed, dir) = (Libtorrent::seed(torrent_file.path(), from.path()), folder());
+    let peer = seed.address().to_string();
+    let done = dlm(dir.path(), &["--listen", "127.0.0.1:0", "--peer", &peer, path, "--select", "b.flac"]).run();
+    assert_code(&done, 0);
+    assert_eq!(names(&dir.path().join("album")), ["b.flac"]);
+    assert_eq!(FILES[1].1.check_file(dir.path().join("album/b.flac")), Ok(()));
+}
+
+#[test]
+fn a_selection_of_nothing_says_what_there_is() {
+    let (swarm, dir) = (Swarm::folder(), folder());
+    let done = swarm.get(dir.path(), swarm.path(), &["--select", "*.flac", "--select", "*.mp3"]);
+    assert_code(&done, 2);
+    assert!(done.stderr.contains("--select *.mp3"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("album/a.flac, album/b.flac, album/covers/front.jpg, album/readme"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[test]
+fn files_are_listed_and_not_fetched() {
+    let (swarm, nginx, dir) = (Swarm::folder(), Nginx::start(), folder());
+    let done = swarm.get(dir.path(), swarm.path(), &["--list-files"]);
+    assert_code(&done, 0);
+    let lines = "    0    1.00 MiB  album/a.flac\n    1    97.7 KiB  album/b.flac\n    \
+                 2   293.0 KiB  album/covers/front.jpg\n    3         7 B  album/readme\n";
+    assert_eq!((done.text().as_str(), done.stderr.as_str()), (lines, ""));
+
+    let magnet = format!("magnet:?xt=urn:btih:{}", swarm.torrent.info_hash());
+    let (there, missing) = (nginx.put("f.bin", &CONTENT), nginx.url("missing"));
+    let done = swarm.get(dir.path(), &magnet, &["--list-files", "--json", &there, &missing]);
+    assert_code(&done, 4);
+    let mut events = done.json();
+    let failed = events.pop().unwrap();
+    assert_eq!(
+        (&failed["event"], &failed["download"], &failed["kind"]),
+        (&"failed".into(), &2.into(), &"not_found".into())
+    );
+    let file = |download: usize, entry: usize, path: &str, len: u64| json!({"event": "file", "download": download, "entry": entry, "path": path, "len": len});
+    let mut expected: Vec<Value> = FILES
+        .iter()
+        .enumerate()
+        .map(|(i, (name, content))| file(0, i, &format!("album/{name}"), content.len))
+        .collect();
+    expected.push(file(1, 0, "f.bin", CONTENT.len));
+    assert_eq!(events, expected);
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[test]
+fn what_is_here_is_given_to_others() {
+    let (swarm, dir, theirs) = (Swarm::file(), folder(), folder());
+    // It knows nobody, so that all it gets is ours.
+    let leech = Libtorrent::leech(swarm.torrent.path(), theirs.path());
+    let done = swarm.get(dir.path(), swarm.path(), &["--peer", &leech.address().to_string(), "--seed", "ratio=1"]);
+    assert_code(&done, 0);
+    assert!(done.stderr.contains("everything is here and checked; seeding\n"), "{}", done.stderr);
+    assert!(done.stderr.contains("; uploaded 5.00 MiB, ratio 1.00\n"), "{}", done.stderr);
+    assert_eq!(CONTENT.check_file(dir.path().join("file.bin")), Ok(()));
+    wait_for("the other peer to have it", || leech.status().seeding.then_some(()));
+    assert_eq!(CONTENT.check_file(theirs.path().join("file.bin")), Ok(()));
+}
+
+#[test]
+fn an_interruption_ends_the_seeding_well() {
+    let (swarm, dir) = (Swarm::file(), folder());
+    let (process, events) = swarm.dlm(dir.path(), swarm.path(), &["--json", "--seed", "forever"]).watch();
+    let mut events = events.skip_while(|event| event["state"] != "sharing");
+    assert!(events.next().is_some(), "it did not begin to share");
+    process.interrupt();
+    let last = events.last().unwrap();
+    assert_eq!((&last["event"], &last["complete"], &last["exit_code"]), (&"done".into(), &1.into(), &0.into()));
+    assert_code(&process.wait(), 0);
+    assert_eq!(CONTENT.check_file(dir.path().join("file.bin")), Ok(()));
+}
+
+#[test]
+fn what_is_made_is_what_libtorrent_makes() {
+    let dir = folder();
+    CONTENT.write_file(dir.path().join("file.bin")).unwrap();
+    files(&dir.path().join("album"));
+    for (name, piece) in [("file.bin", "16KiB"), ("file.bin", "1MiB"), ("album", "32KiB"), ("album", "4MiB")] {
+        let done = torrent(dir.path(), &["create", name, "--piece", piece, "-o", "made.torrent"]);
+        assert_code(&done, 0);
+        let bytes = match piece {
+            "16KiB" => 16 << 10,
+            "32KiB" => 32 << 10,
+            "1MiB" => 1 << 20,
+            _ => 4 << 20,
+        };
+        let theirs = Torrent::builder().piece(bytes).make(&dir.path().join(name));
+        assert!(
+            done.text().contains(&format!("info-hash {}\n", theirs.info_hash())),
+            "{name} {piece}: {}",
+            done.text()
+        );
+        assert_eq!(show(dir.path(), "made.torrent")["info_hash"], theirs.info_hash());
+        fs::remove_file(dir.path().join("made.torrent")).unwrap();
+    }
+}
+
+#[test]
+fn a_torrent_says_what_it_was_told_to() {
+    let dir = folder();
+    files(&dir.path().join("album"));
+    std::os::unix::fs::symlink("a.flac", dir.path().join("album/link")).unwrap();
+    let args = ["create", "album", "--tracker", "http://t1.example/announce", "--tracker", "udp://t2.example:1"];
+    let more = ["--web-seed", "https://w.example/", "--private", "--comment", "c", "--source", "s", "--name", "other"];
+    let done = torrent(dir.path(), &[&args[..], &more].concat());
+    assert_code(&done, 0);
+    assert!(done.stderr.contains("left out, as they are no files: 1"), "{}", done.stderr);
+    let shown = show(dir.path(), "other.torrent");
+    let paths: Vec<&str> = shown["files"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, FILES.map(|(name, _)| format!("other/{name}")));
+    for (field, value) in [
+        ("name", json!("other")),
+        ("trackers", json!([["http://t1.example/announce"], ["udp://t2.example:1"]])),
+        ("web_seeds", json!(["https://w.example/"])),
+        ("private", json!(true)),
+        ("comment", json!("c")),
+        ("source", json!("s")),
+        ("len", json!(FILES.iter().map(|(_, content)| content.len).sum::<u64>())),
+        ("piece_len", json!(16384)),
+    ] {
+        assert_eq!(shown[field], value, "{field}");
+    }
+    // Nothing is overwritten.
+    let before = fs::read(dir.path().join("other.torrent")).unwrap();
+    let done = torrent(dir.path(), &["create", "album", "--name", "other"]);
+    assert_code(&done, 1);
+    assert!(done.stderr.contains("there already"), "{}", done.stderr);
+    assert_eq!(fs::read(dir.path().join("other.torrent")).unwrap(), before);
+    // And to standard output there is nothing else.
+    let done = torrent(dir.path(), &["create", "album", "-o", "-"]);
+    assert_code(&done, 0);
+    fs::write(dir.path().join("piped"), &done.stdout).unwrap();
+    assert_eq!(show(dir.path(), "piped")["name"], "album");
+}
+
+#[test]
+fn magnet_links_are_shown() {
+    let dir = folder();
+    let hash = "c12fe1c06bba254a9dc9f519b335aa7c1367a88a";
+    let shown = show(dir.path(), &format!("magnet:?xt=urn:btih:{hash}&dn=a&tr=udp://t.example:1&x.pe=192.0.2.1:6881"));
+    assert_eq!((&shown["info_hash"], &shown["name"]), (&hash.into(), &"a".into()));
+    assert_eq!((&shown["trackers"], &shown["peers"]), (&json!([["udp://t.example:1"]]), &json!(["192.0.2.1:6881"])));
+    assert_eq!((&shown["len"], &shown["files"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn a_torrent_is_shown_for_people() {
+    let swarm = Swarm::folder();
+    let done = torrent(&swarm.content, &["show", swarm.path()]);
+    assert_code(&done, 0);
+    let text = done.text();
+    for part in
+        ["name        album\n", swarm.torrent.info_hash(), "pieces      23 of 64.0 KiB\n", "  album/covers/front.jpg\n"]
+    {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn data_is_verified() {
+    let dir = folder();
+    files(&dir.path().join("album"));
+    // dlm would call it otherwise, but that is what it is called here.
+    fs::write(dir.path().join("album/.hidden"), "x").unwrap();
+    assert_code(&torrent(dir.path(), &["create", "album", "--piece", "32KiB"]), 0);
+    let verify = |path: &str| torrent(dir.path(), &["verify", "album.torrent", path]);
+    for path in ["album", "."] {
+        let done = verify(path);
+        assert_code(&done, 0);
+        assert_eq!(done.text(), "all right: 1.38 MiB, files: 5\n");
+    }
+    let album = dir.path().join("album");
+    let mut bytes = fs::read(album.join("a.flac")).unwrap();
+    bytes[200_000] ^= 1;
+    fs::write(album.join("a.flac"), bytes).unwrap();
+    fs::write(album.join("covers/front.jpg"), "short").unwrap();
+    fs::remove_file(album.join("readme")).unwrap();
+    let done = verify("album");
+    assert_code(&done, 3);
+    assert_eq!(
+        done.text(),
+        "damaged: album/a.flac: 1 of 33 pieces\n\
+         not known: album/b.flac: 1 of 4 pieces lie across files that differ\n\
+         wrong length: album/covers/front.jpg: 5 bytes instead of 300000\n\
+         missing: album/readme\n\
+         files that differ: 4 of 5\n"
+    );
+}
+
+#[test]
+fn a_single_file_is_verified_where_it_is() {
+    let dir = folder();
+    CONTENT.write_file(dir.path().join("file.bin")).unwrap();
+    assert_code(&torrent(dir.path(), &["create", "file.bin"]), 0);
+    fs::rename(dir.path().join("file.bin"), dir.path().join("renamed")).unwrap();
+    assert_code(&torrent(dir.path(), &["verify", "file.bin.torrent", "renamed"]), 0);
+    assert_code(&torrent(dir.path(), &["verify", "file.bin.torrent", "."]), 3);
+    fs::rename(dir.path().join("renamed"), dir.path().join("file.bin")).unwrap();
+    assert_code(&torrent(dir.path(), &["verify", "file.bin.torrent", "."]), 0);
+}
+
+#[test]
+fn what_makes_no_sense_exits_with_2() {
+    let dir = folder();
+    fs::write(dir.path().join("bad.torrent"), "no torrent").unwrap();
+    fs::write(dir.path().join("empty"), "").unwrap();
+    fs::write(dir.path().join("f"), "x").unwrap();
+    let url = "http://127.0.0.1:1/f";
+    for (args, why) in [
+        (&["get", url, "--select", "["][..], "--select <GLOB>'"),
+        (&["get", url, "--seed", "much"], "--seed <GOAL>'"),
+        (&["get", url, "--peer", "nobody"], "HOST:PORT"),
+        (&["get", url, "--tracker", "ftp://h/announce?key=hunter2"], "--tracker <URL>'"),
+        (&["get", url, "--listen", "6881"], "--listen"),
+        (&["get", "missing.torrent"], "no such torrent file"),
+        (&["get", "bad.torrent"], "not a torrent"),
+        (&["get", "bad.torrent", "--no-follow"], "--no-follow"),
+        (&["get", "--torrent", "f"], "not a torrent"),
+        (&["torrent", "show", "bad.torrent"], "not a torrent"),
+        (&["torrent", "show", "magnet:?dn=x"], "names no torrent"),
+        (&["torrent", "verify", "bad.torrent", "."], "not a torrent"),
+        (&["torrent", "verify", "empty.torrent", "nowhere"], "cannot read"),
+        (&["torrent", "create", "nowhere"], "cannot read nowhere"),
+        (&["torrent", "create", "empty"], "a torrent needs a byte"),
+        (&["torrent", "create", "f", "--piece", "100k"], "power of two"),
+        (&["torrent", "create", "f", "--name", "a/b"], "not the name of a file"),
+        (&["torrent", "create", "f", "--web-seed", "file:///x"], "web seed"),
+        (&["torrent", "create", "f", "--tracker", "hunter2"], "--tracker <URL>'"),
+        (&["torrent", "create", "f", "--tracker", "hunter2"], "Usage: dlm torrent create"),
+    ] {
+        let done = Dlm::new(env!("CARGO_BIN_EXE_dlm")).args(args).dir(dir.path()).run();
+        assert_code(&done, 2);
+        assert!(done.stderr.contains(why), "{args:?}: {}", done.stderr);
+        assert!(done.stdout.is_empty() && !done.stderr.contains("hunter2"), "{args:?}: {}", done.stderr);
+    }
+    assert_eq!(names(dir.path()), ["bad.torrent", "empty", "f"]);
+}
