@@ -235,6 +235,7 @@ impl Conductor {
     async fn unwind(&mut self) -> Result<()> {
         self.halt().await;
         self.runners.clear();
+        self.listings.clear();
         self.chores = None;
         if self.began_empty {
             self.shared.sink.abort().await?;

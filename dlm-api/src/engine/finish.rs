@@ -67,6 +67,9 @@ impl Conductor {
             }
         }
         self.pardon();
+        // What has its final name was proven by something better than what somebody says of it now.
+        let is_open = |(id, _): &(EntryId, String)| self.shared.ledger(|ledger| !ledger.is_finished(*id));
+        let restarts: Vec<(EntryId, String)> = restarts.into_iter().filter(is_open).collect();
         if !restarts.is_empty() {
             let (entries, reasons): (Vec<_>, Vec<_>) = restarts.into_iter().unzip();
             self.restart(&entries, &reasons[0]).await?;
@@ -204,7 +207,9 @@ impl Conductor {
                 self.shared.ledger(|ledger| ledger.unbench(runner.id));
             }
             let count = self.shared.ledger(|ledger| ledger.entry_count());
-            let entries: Vec<EntryId> = (0..count as u32).map(EntryId::new).collect();
+            let all = (0..count as u32).map(EntryId::new);
+            let entries: Vec<EntryId> =
+                self.shared.ledger(|ledger| all.filter(|id| !ledger.is_finished(*id)).collect());
             return self.restart(&entries, &reason).await;
         }
         Err(self.no_source())

@@ -9,7 +9,7 @@ use super::keeper::Keeper;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::fact::Fact;
-use crate::ledger::Voice;
+use crate::ledger::{Ledger, Voice};
 use crate::pipeline::{Ready, Shared};
 use crate::sink::EntryKind;
 use crate::span::EntryId;
@@ -27,8 +27,12 @@ pub(super) type Finished = Result<Vec<EntryId>>;
 impl Conductor {
     /// What an earlier run left of a download of many files. Which these are its record tells, before a source does.
     pub(super) async fn take_over_many(&mut self, plan: &Plan) -> Result<()> {
-        let Some(path) = (if plan.resume { self.keeper.find().await? } else { None }) else { return Ok(()) };
+        let Some(path) = self.keeper.find().await? else { return Ok(()) };
         self.keeper.keep_at(&path);
+        if !plan.resume {
+            // What it claims is about to be replaced.
+            return self.keeper.remove().await;
+        }
         let Some(loaded) = self.keeper.load().await? else { return Ok(()) };
         let Some(record) = &loaded.record else { return Ok(()) };
         for entry in &record.entries {
@@ -65,17 +69,20 @@ impl Conductor {
             let is_only = ledger.is_layout_complete() && ledger.entry_count() == 1;
             if is_only { Vec::new() } else { ledger.take_completed() }
         });
-        for id in completed {
-            let is_proven = self.shared.ledger(|ledger| {
-                let is_verified = ledger.len(id) == Some(ledger.verified(id).bytes());
-                !ledger.is_finished(id) && ledger.digests(id).is_empty() && (is_verified || ledger.is_one_content(id))
-            });
-            if is_proven {
-                self.unfinished.push_back(id);
+        self.unfinished.extend(completed);
+        if !self.finishing.is_empty() {
+            return;
+        }
+        let mut group = Vec::new();
+        while group.len() < FINISHED_TOGETHER
+            && let Some(id) = self.unfinished.pop_front()
+        {
+            // What was complete a moment ago may have been taken back since; from here on it isn't.
+            if self.shared.ledger(|ledger| is_proven(ledger, id) && ledger.freeze(id)) {
+                group.push(id);
             }
         }
-        if self.finishing.is_empty() && !self.unfinished.is_empty() {
-            let group = self.unfinished.drain(..self.unfinished.len().min(FINISHED_TOGETHER)).collect();
+        if !group.is_empty() {
             self.finishing.push(self.finish_group(group));
         }
     }
@@ -110,6 +117,12 @@ impl Conductor {
         self.shared.notify();
         Ok(())
     }
+}
+
+/// Whether an entry needs no other entry, and no digest of the whole, to be known to be right.
+fn is_proven(ledger: &Ledger, id: EntryId) -> bool {
+    let is_verified = ledger.len(id) == Some(ledger.verified(id).bytes());
+    ledger.digests(id).is_empty() && (is_verified || ledger.is_one_content(id))
 }
 
 /// Gets entries ready for their final names. Before the first of them gets its own, the record says which files they are: a

@@ -31,7 +31,16 @@ impl Ledger {
         !is_only
     }
 
-    /// The entry has its final name, and is on stable storage. From here on it doesn't change.
+    /// The entry is about to get its final name: from here on it doesn't change. Says whether it is complete, and that wasn't
+    /// done before.
+    pub fn freeze(&mut self, entry: EntryId) -> bool {
+        let state = &mut self.entries[entry.index()];
+        let is_ready = state.wanted && !state.finished && state.is_complete();
+        state.finished |= is_ready;
+        is_ready
+    }
+
+    /// The entry has its final name, and is on stable storage.
     pub fn set_finished(&mut self, entry: EntryId) {
         let state = &mut self.entries[entry.index()];
         state.finished = true;
