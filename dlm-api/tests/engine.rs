@@ -61,8 +61,9 @@ async fn a_broken_connection_goes_on_where_it_broke() {
     let script = Script::new("script://a/f", bytes.clone()).unwrap();
     script.act([Act::BreakAfter(MIB), Act::Refuse(ErrorKind::Network), Act::BreakAfter(MIB)]);
     let memory = MemorySink::new(u64::MAX);
-    let report =
-        client().download_from_sources().source(Ranged::new(script.clone())).to_memory(memory.clone()).await.unwrap();
+    // On a machine that is busy another connection would be worth trying, and has an overlap of its own.
+    let download = client().download_from_sources().source(Ranged::new(script.clone())).connections(1);
+    let report = download.to_memory(memory.clone()).await.unwrap();
     assert_eq!(memory.bytes(EntryId::FIRST).unwrap(), bytes);
     assert!(report.wasted <= 2 * 4096, "only the overlaps are fetched twice: {}", report.wasted);
     assert_eq!(report.entries[0].verification, Verification::SameContent);
