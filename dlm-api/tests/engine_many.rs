@@ -96,7 +96,7 @@ async fn each_file_is_finished_by_itself_and_the_rest_goes_on_in_a_later_run() {
     scripts[1].act([Act::StallAfter(2 * MIB)]);
     let client = folder(&[("d/a", &scripts[0]), ("d/b", &scripts[1]), ("d/sub/c", &scripts[2])]);
     let root = tempfile::tempdir().unwrap();
-    let handle = client.download("folder://x/").to_dir(root.path()).start();
+    let handle = client.download("folder://x/").connections(1).to_dir(root.path()).start();
     until_there(&handle, &root.path().join("d/a")).await;
     until_there(&handle, &root.path().join("d/sub/c")).await;
     until_received(&handle, (MIB + 2 * MIB + 5) as u64).await;
@@ -106,7 +106,7 @@ async fn each_file_is_finished_by_itself_and_the_rest_goes_on_in_a_later_run() {
     assert!(root.path().join("d/b.part").exists() && root.path().join("d.part.dlm").exists());
 
     let before: Vec<usize> = scripts.iter().map(|script| script.requests().len()).collect();
-    let report = client.download("folder://x/").to_dir(root.path()).await.unwrap();
+    let report = client.download("folder://x/").connections(1).to_dir(root.path()).await.unwrap();
     assert_eq!(report.resumed, (MIB + 2 * MIB + 5) as u64);
     assert!(report.transferred <= MIB as u64 + 8192, "{}", report.transferred);
     assert_eq!(files(root.path()), expected(&[("d/a", &a), ("d/b", &b), ("d/sub/c", &c)]));
@@ -125,7 +125,7 @@ async fn what_was_written_just_before_a_kill_counts() {
     }
     let client = folder(&[("d/a", &scripts[0]), ("d/b", &scripts[1])]);
     let root = tempfile::tempdir().unwrap();
-    let handle = client.download("folder://x/").to_dir(root.path()).start();
+    let handle = client.download("folder://x/").connections(1).to_dir(root.path()).start();
     until_received(&handle, 6 * MIB as u64).await;
     let log = root.path().join("d.part.dlm-log");
     let mut events = handle.events();
@@ -137,7 +137,7 @@ async fn what_was_written_just_before_a_kill_counts() {
     drop(client);
     let client = folder(&[("d/a", &scripts[0]), ("d/b", &scripts[1])]);
     let report = loop {
-        match client.download("folder://x/").to_dir(root.path()).await {
+        match client.download("folder://x/").connections(1).to_dir(root.path()).await {
             // The first run's threads are on their way to their end, and hold the files until then.
             Err(error) if error.kind() == ErrorKind::Exists => tokio::task::yield_now().await,
             report => break report.unwrap(),
@@ -154,7 +154,7 @@ async fn a_file_that_is_not_there_costs_no_other_file() {
     gone.always(Act::Refuse(ErrorKind::NotFound));
     let client = folder(&[("d/a", &script("a", &a)), ("d/b", &gone), ("d/c", &script("c", &c))]);
     let root = tempfile::tempdir().unwrap();
-    let error = client.download("folder://x/").to_dir(root.path()).await.unwrap_err();
+    let error = client.download("folder://x/").connections(1).to_dir(root.path()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     let mut found = files(root.path());
     found.retain(|name, _| !name.ends_with(".dlm") && !name.ends_with(".dlm-log"));
@@ -162,7 +162,7 @@ async fn a_file_that_is_not_there_costs_no_other_file() {
 
     // It has come back.
     gone.always(Act::Serve);
-    let report = client.download("folder://x/").to_dir(root.path()).await.unwrap();
+    let report = client.download("folder://x/").connections(1).to_dir(root.path()).await.unwrap();
     assert_eq!(report.transferred, 2 * MIB as u64);
     assert_eq!(files(root.path()), expected(&[("d/a", &a), ("d/b", &c), ("d/c", &c)]));
 }
@@ -177,12 +177,13 @@ async fn a_file_that_is_not_listed_any_more_is_not_waited_for() {
     }
     let root = tempfile::tempdir().unwrap();
     let both = folder(&[("d/a", &scripts[0]), ("d/b", &scripts[1])]);
-    let handle = both.download("folder://x/").to_dir(root.path()).start();
+    let handle = both.download("folder://x/").connections(1).to_dir(root.path()).start();
     until_received(&handle, 2 * MIB as u64).await;
     handle.stop();
     handle.wait().await.unwrap_err();
     drop(handle);
-    let report = folder(&[("d/b", &scripts[1])]).download("folder://x/").to_dir(root.path()).await.unwrap();
+    let report =
+        folder(&[("d/b", &scripts[1])]).download("folder://x/").connections(1).to_dir(root.path()).await.unwrap();
     assert_eq!(report.entries.iter().map(|entry| entry.path.as_str()).collect::<Vec<_>>(), ["d/b"]);
     assert_eq!(std::fs::read(root.path().join("d/b")).unwrap(), b);
     assert!(!root.path().join("d/a").exists());
@@ -194,7 +195,7 @@ async fn only_what_is_selected_is_fetched() {
     let scripts = [script("a", &a), script("b", &b)];
     let client = folder(&[("d/a.txt", &scripts[0]), ("d/b.bin", &scripts[1])]);
     let root = tempfile::tempdir().unwrap();
-    let download = client.download("folder://x/").select(|path| path.as_str().ends_with(".txt"));
+    let download = client.download("folder://x/").connections(1).select(|path| path.as_str().ends_with(".txt"));
     let report = download.to_dir(root.path()).await.unwrap();
     assert_eq!(files(root.path()), expected(&[("d/a.txt", &a)]));
     assert_eq!(report.entries.len(), 1);
@@ -208,7 +209,7 @@ async fn a_file_that_is_there_is_left_as_it_is_and_the_others_are_fetched() {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir(root.path().join("d")).unwrap();
     std::fs::write(root.path().join("d/a"), "mine").unwrap();
-    let download = || client.download("folder://x/").on_exists(OnExists::Skip);
+    let download = || client.download("folder://x/").connections(1).on_exists(OnExists::Skip);
     let report = download().to_dir(root.path()).await.unwrap();
     assert_eq!(files(root.path()), expected(&[("d/a", &Bytes::from_static(b"mine")), ("d/b", &b)]));
     let skipped: Vec<(&str, bool)> = report.entries.iter().map(|e| (e.path.as_str(), e.skipped)).collect();
