@@ -121,6 +121,12 @@ impl Ledger {
         }
     }
 
+    /// Whether what this source delivered of the entry is about to be taken back.
+    pub fn is_in_doubt(&self, entry: EntryId, source: SourceId) -> bool {
+        let is_accused = self.accused.iter().any(|(accused, _)| *accused == source);
+        is_accused || self.is_benched(source) || self.restarts_wanted.contains_key(&entry)
+    }
+
     /// Who was found to be wrong since the last call.
     pub fn take_accused(&mut self) -> Vec<(SourceId, Error)> {
         std::mem::take(&mut self.accused)

@@ -1,5 +1,6 @@
 //! Tests of the ledger: each of its ways alone, and all of them at once against its invariants.
 
+mod doubt;
 mod kinds;
 mod methods;
 mod random;

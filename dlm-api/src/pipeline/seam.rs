@@ -162,6 +162,10 @@ impl Shared {
         };
         let (accused, error) = self.ledger(|ledger| {
             let names = [source, other].map(|s| ledger.source_name(s).to_owned());
+            if source != other && ledger.is_in_doubt(span.entry, other) {
+                // What is there is on its way out; whoever brings something else may be the one who is right.
+                return (other, error(&names[1]).with_retry(Retry::Now).with_scope(Scope::Span));
+            }
             if source != other {
                 let shares = ledger.shares(span.entry);
                 let share = |s: SourceId| shares.iter().find(|(by, _)| *by == s).map_or(0, |(_, bytes)| *bytes);
