@@ -121,10 +121,11 @@ impl Ledger {
         }
     }
 
-    /// Whether what this source delivered of the entry is about to be taken back.
+    /// Whether what this source delivered of the entry is about to be taken back. Not of one that is benched already: what
+    /// stands of it stands, as do the bytes of an earlier run.
     pub fn is_in_doubt(&self, entry: EntryId, source: SourceId) -> bool {
         let is_accused = self.accused.iter().any(|(accused, _)| *accused == source);
-        is_accused || self.is_benched(source) || self.restarts_wanted.contains_key(&entry)
+        is_accused || self.restarts_wanted.contains_key(&entry)
     }
 
     /// Who was found to be wrong since the last call.

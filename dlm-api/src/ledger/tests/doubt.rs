@@ -18,5 +18,6 @@ fn what_is_about_to_be_taken_back_is_in_doubt() {
     ledger.take_accused();
     assert!(!ledger.is_in_doubt(entry, sources[2]));
     ledger.bench(sources[0]);
-    assert!(ledger.is_in_doubt(entry, sources[0]));
+    let past = ledger.add_past();
+    assert!(!ledger.is_in_doubt(entry, sources[0]) && !ledger.is_in_doubt(entry, past));
 }
