@@ -310,3 +310,17 @@ async fn a_source_shares_what_is_finished_until_that_is_enough_or_it_is_stopped(
         assert!(report.uploaded >= 200_000, "{}", report.uploaded);
     }
 }
+
+/// What was finished of many is not all there is.
+#[tokio::test]
+async fn a_file_that_is_there_ends_a_download_of_many_and_is_no_success() {
+    let (a, b) = (content(1, MIB), content(2, MIB));
+    let client = folder(&[("a", &script("a", &a)), ("b", &script("b", &b))]);
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("b"), "mine").unwrap();
+    for _ in 0..3 {
+        let error = client.download("folder://x/").connections(1).to_dir(root.path()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Exists);
+        assert_eq!(std::fs::read(root.path().join("b")).unwrap(), b"mine");
+    }
+}

@@ -95,6 +95,8 @@ pub(super) struct Conductor {
     pub(super) resumed: u64,
     /// What an earlier run left came from none of these sources.
     pub(super) resumed_from_elsewhere: bool,
+    /// What an earlier run left of many files is being taken over.
+    pub(super) is_taking_over: bool,
     /// An earlier run is known to have left nothing.
     began_empty: bool,
     pub(super) repair: Repair,
@@ -154,6 +156,7 @@ impl Conductor {
             idle_at: 0,
             resumed: 0,
             resumed_from_elsewhere: false,
+            is_taking_over: false,
             began_empty: false,
             repair: Repair::default(),
             checked: Vec::new(),
@@ -192,6 +195,10 @@ impl Conductor {
     /// What stays after a failure, for a later run.
     async fn leave(&mut self, error: &Error) -> Result<()> {
         self.halt().await;
+        if self.is_taking_over {
+            // The record of the earlier run knows more than this one.
+            return Ok(());
+        }
         if self.began_empty && self.shared.ledger(|ledger| ledger.totals()).sealed == 0 {
             // Nothing that would be missed.
             self.shared.sink.abort().await?;
@@ -333,6 +340,9 @@ impl Conductor {
             let by = self.shared.ledger(|ledger| ledger.add_past());
             self.resumed_from_elsewhere = !loaded.record.as_ref().is_some_and(|record| self.keeper.is_ours(record));
             self.resumed = self.keeper.restore(&loaded, entry, &ready, by).await?;
+            if self.resumed > 0 {
+                self.keeper.settle().await?;
+            }
         }
         if self.resumed == 0 {
             // Whatever is there, nobody knows what it is; and no record is to claim that somebody did. It goes when there is

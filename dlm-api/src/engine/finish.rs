@@ -461,6 +461,11 @@ impl Conductor {
     /// A file that was there before is no failure if it is to be left as it is, or if an earlier run of this download had just
     /// finished it. With a checksum it is: that run may have been given another one.
     pub(super) async fn there_before(&mut self, error: &Error) -> Result<Option<Report>> {
+        let is_only = self.shared.ledger(|ledger| ledger.is_layout_complete() && ledger.entry_count() == 1);
+        if !is_only {
+            // What became of one of many says nothing of the others.
+            return Ok(None);
+        }
         if error.kind() != ErrorKind::Exists {
             return self.skipped().await;
         }

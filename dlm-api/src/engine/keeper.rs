@@ -116,7 +116,10 @@ impl Keeper {
         if !self.is_ours(&record) {
             return None;
         }
-        let entry = record.entries.first().filter(|entry| entry.path == *path)?;
+        let [entry] = &*record.entries else { return None };
+        if entry.path != *path {
+            return None;
+        }
         let file = folder.join(path.as_str());
         let looked_at = file.clone();
         let there = tokio::task::spawn_blocking(move || looked_at.symlink_metadata()).await.ok()?.ok()?;
@@ -170,12 +173,16 @@ impl Keeper {
             ledger.restore(entry, &durable, &verified, by);
             Ok::<_, Error>(())
         })?;
+        Ok(durable.bytes())
+    }
+
+    /// All that an earlier run left was taken over. All of it is durable now, and from here on it is this run that says what is:
+    /// not before, since a record of a part of it would forget the rest.
+    pub(super) async fn settle(&self) -> Result<()> {
         if let Some(store) = self.store().await {
-            // All of it is durable now, and from here on it is this run that says what is.
             self.save_record(store.as_ref(), &mut *self.state.lock().await).await?;
         }
-        self.shared.guard_fronts().await?;
-        Ok(durable.bytes())
+        self.shared.guard_fronts().await
     }
 
     /// Takes over an entry that an earlier run finished.

@@ -35,6 +35,7 @@ impl Conductor {
         }
         let Some(loaded) = self.keeper.load().await? else { return Ok(()) };
         let Some(record) = &loaded.record else { return Ok(()) };
+        self.is_taking_over = true;
         for entry in &record.entries {
             let fact = Fact::Entry { path: entry.path.clone(), len: entry.len };
             self.shared.learn(Voice::Record, fact)?;
@@ -55,8 +56,10 @@ impl Conductor {
             }
         }
         if self.resumed > 0 {
+            self.keeper.settle().await?;
             self.shared.send(Event::Resumed { bytes: self.resumed });
         }
+        self.is_taking_over = false;
         Ok(())
     }
 

@@ -45,7 +45,7 @@ pub(super) struct Opener {
 impl Opener {
     /// Opens all of them. One that can't be opened is told, and not missed where there are others.
     ///
-    /// `digests` are of what the first URL gives: where that is a container they are checked here, and taken.
+    /// `digests` are of what the URLs give: where that is a container they are checked here, and taken.
     pub(super) async fn open(&self, origins: &[Origin], digests: &mut Vec<Digest>) -> Result<Vec<Opened>> {
         let mut opened = Vec::new();
         let mut failed = None;
@@ -70,6 +70,10 @@ impl Opener {
                 }
             }
         }
+        if self.shared.containers.is_followed() {
+            // Every container was checked against them; of what these lead to they say nothing.
+            digests.clear();
+        }
         match failed {
             Some(error) if opened.is_empty() => Err(error),
             _ if opened.is_empty() => Err(Error::new(ErrorKind::InvalidInput, "a download without a source")),
@@ -78,7 +82,7 @@ impl Opener {
     }
 
     /// What is at a locator. A container is recognised by its name here, and by what a server says of it when it is asked.
-    async fn at(&self, locator: &Locator, digests: &mut Vec<Digest>) -> Result<Resolved> {
+    async fn at(&self, locator: &Locator, digests: &[Digest]) -> Result<Resolved> {
         let name = locator.file_name();
         let containers = self.shared.setup.containers.as_ref().filter(|known| known.get(locator.scheme()).is_some());
         match containers.zip(name).and_then(|(containers, name)| Some(containers.container_named(&name)?.1)) {
@@ -88,17 +92,17 @@ impl Opener {
     }
 
     /// Fetches a container, and opens it.
-    async fn follow(&self, locator: &Locator, container: Container, digests: &mut Vec<Digest>) -> Result<Resolved> {
+    async fn follow(&self, locator: &Locator, container: Container, digests: &[Digest]) -> Result<Resolved> {
         let memory = MemorySink::new(container.max_len);
         let setup = &self.shared.setup;
-        let fetch = Download::of_container(self.client.clone(), locator, container, std::mem::take(digests), setup);
+        let fetch = Download::of_container(self.client.clone(), locator, container, digests.to_vec(), setup);
         fetch.to_memory(memory.clone()).await?;
         let bytes = memory.take(EntryId::FIRST).unwrap_or_default();
         self.open_container(locator, container, bytes).await
     }
 
     /// Opens a container that the caller has.
-    async fn held(&self, locator: &Locator, bytes: &Bytes, digests: &mut Vec<Digest>) -> Result<Resolved> {
+    async fn held(&self, locator: &Locator, bytes: &Bytes, digests: &[Digest]) -> Result<Resolved> {
         let name = locator.file_name().unwrap_or_default();
         let Some((_, container)) = self.registry().container_named(&name) else {
             return Err(
@@ -110,7 +114,7 @@ impl Opener {
                 .with("bytes", bytes.len())
                 .with("limit", container.max_len));
         }
-        for digest in std::mem::take(digests) {
+        for digest in digests {
             let mut hasher = digest.function().start();
             hasher.update(bytes);
             if !digest.matches(hasher) {

@@ -39,6 +39,12 @@ impl Containers {
         lock(&self.found).is_some()
     }
 
+    /// Whether one was opened.
+    #[cfg(feature = "engine")]
+    pub(crate) fn is_followed(&self) -> bool {
+        self.followed.load(Ordering::Relaxed)
+    }
+
     /// No other one is followed from here on.
     pub(crate) fn follow_no_more(&self) {
         self.followed.store(true, Ordering::Relaxed);
