@@ -123,6 +123,17 @@ fn broken(e: io::Error) -> Error {
     Error::network("the connection to the peer broke", e)
 }
 
+/// Waits until the stream can be read or written, as far as that is wanted.
+async fn ready(stream: &TcpStream, reads: bool, writes: bool) -> Result<tokio::io::Ready> {
+    let interest = match (reads, writes) {
+        (true, true) => Interest::READABLE | Interest::WRITABLE,
+        (true, false) => Interest::READABLE,
+        (false, true) => Interest::WRITABLE,
+        (false, false) => return std::future::pending().await,
+    };
+    stream.ready(interest).await.map_err(broken)
+}
+
 impl Session {
     /// A connection to a peer of a torrent with so many pieces, if that is known.
     pub(crate) fn new(stream: TcpStream, pieces: Option<u32>, wake: Arc<Notify>) -> Self {
@@ -142,19 +153,19 @@ impl Session {
         &mut self.out
     }
 
-    /// Sends what there is, waits until the peer sends something or there is something to be told to it.
-    pub(crate) async fn wait(&mut self) -> Result<Ready> {
+    /// Sends what there is, waits until the peer sends something or there is something to be told to it. Unless `reads`,
+    /// nothing is taken of what the peer sends: the system holds it back. Nothing is lost if the answer is not waited for.
+    pub(crate) async fn wait(&mut self, reads: bool) -> Result<Ready> {
         self.send()?;
-        let interest = if self.out.len > 0 { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         let ready = tokio::select! {
             biased;
-            ready = self.stream.ready(interest) => ready.map_err(broken)?,
+            ready = ready(&self.stream, reads, self.out.len > 0) => ready?,
             () = self.wake.notified() => return Ok(Ready::Woken),
         };
         if ready.is_writable() {
             self.send()?;
         }
-        if ready.is_readable() && self.receive()? {
+        if reads && ready.is_readable() && self.receive()? {
             return Ok(Ready::Received);
         }
         Ok(if self.ended { Ready::Closed } else { Ready::Woken })

@@ -127,7 +127,7 @@ async fn ask(shared: &Shared, address: SocketAddr) -> Result<()> {
             session.out().push(text.split().freeze());
         }
         let ready = tokio::select! {
-            ready = session.wait() => ready?,
+            ready = session.wait(true) => ready?,
             () = shared.changed.notified() => Ready::Woken,
             () = time::sleep_until(heard + SILENCE) => return Err(Error::new(ErrorKind::Timeout, "the peer is silent")),
         };

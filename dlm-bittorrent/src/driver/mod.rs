@@ -2,11 +2,13 @@
 
 mod announcer;
 mod dialer;
+mod downloads;
 mod layout;
 mod listener;
 mod metadata;
 mod peer;
 mod store;
+mod uploads;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -6,11 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use dlm_api::{Error, ErrorKind, Result};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::store::{Outcome, is_fatal};
-use super::{Connection, Torrent, now};
+use super::downloads::{self, Came};
+use super::store::is_fatal;
+use super::{Connection, Torrent, now, uploads};
 use crate::peer::MetadataServer;
 use crate::session::{Ready, Session};
 use crate::swarm::{PeerKey, Received, Swarm};
@@ -23,13 +27,6 @@ pub(super) const CLIENT: &str = concat!("dlm ", env!("CARGO_PKG_VERSION"));
 
 /// How much may wait to be sent to a peer, in bytes: enough to keep the system's buffer full, and read at once.
 const MAX_WAITING: usize = 512 << 10;
-
-/// A block that has come.
-struct Came {
-    piece: u32,
-    begin: u32,
-    data: Bytes,
-}
 
 /// Runs a connection until it ends.
 pub(super) async fn run(
@@ -59,7 +56,8 @@ pub(super) async fn run(
                 session: Session::new(stream, Some(pieces), wake),
                 closing,
                 messages: Vec::new(),
-                came: Vec::new(),
+                writing: None,
+                answering: None,
                 text: BytesMut::new(),
                 asked: None,
                 extensions: theirs.reserved.has(Reserved::EXTENSIONS).then(ExtensionHandshake::default),
@@ -68,9 +66,12 @@ pub(super) async fn run(
             let _connected = torrent.store.transfer().connected();
             let ended = peer.run().await;
             tracing::debug!(%address, ?ended, "a connection to a peer has ended");
-            if let Err(error) = ended
-                && is_fatal(&error)
-            {
+            // Whatever the peer did then: what came before counts as there.
+            let written = match peer.writing.take() {
+                Some(writing) => writing.await,
+                None => Ok(()),
+            };
+            for error in [ended, written].into_iter().filter_map(Result::err).filter(is_fatal) {
                 torrent.fail(error);
             }
         }
@@ -86,7 +87,10 @@ struct Peer {
     session: Session,
     closing: Arc<AtomicBool>,
     messages: Vec<Message>,
-    came: Vec<Came>,
+    /// What came, on its way into the leases of its pieces. Nothing is read meanwhile: that is the back-pressure.
+    writing: Option<BoxFuture<'static, Result<()>>>,
+    /// What the peer asked for, on its way to it.
+    answering: Option<BoxStream<'static, Result<(Block, Bytes)>>>,
     /// What is to be sent, but for the content of blocks.
     text: BytesMut,
     /// The request that is to be answered next, which did not go on where the one before it ended.
@@ -112,11 +116,35 @@ impl Peer {
             if self.closing.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            self.upload().await?;
-            match self.session.wait().await? {
-                Ready::Closed => return Ok(()),
-                Ready::Received => self.received().await?,
-                Ready::Woken => {}
+            self.answer();
+            let has_room = self.session.out().len() < MAX_WAITING;
+            let Self { session, writing, answering, .. } = self;
+            let reads = writing.is_none();
+            // Neither the limit of what is given nor that of what is taken keeps the other one's work waiting.
+            tokio::select! {
+                biased;
+                Some(written) = under_way(writing) => {
+                    self.writing = None;
+                    self.torrent.swarm().written(now(), self.key);
+                    written?;
+                }
+                Some(answer) = next_of(answering), if has_room => {
+                    match answer {
+                        Some(answer) => self.upload(answer?),
+                        None => self.answering = None,
+                    }
+                    continue;
+                }
+                ready = session.wait(reads) => match ready? {
+                    Ready::Closed => return Ok(()),
+                    Ready::Received => {
+                        self.received()?;
+                        if self.writing.is_some() {
+                            continue;
+                        }
+                    }
+                    Ready::Woken => {}
+                },
             }
             self.transmit();
             self.torrent.wake();
@@ -152,90 +180,64 @@ impl Peer {
         self.session.out().push(text);
     }
 
-    /// Everything that has come.
-    async fn received(&mut self) -> Result<()> {
-        while let Some(message) = self.session.next_message()? {
-            self.messages.push(message);
-        }
-        let mut extended = Vec::new();
+    /// Everything that has come. A message that is wrong ends the connection, and undoes nothing of those before it.
+    fn received(&mut self) -> Result<()> {
+        let mut judged = self.messages();
+        let (mut came, mut extended) = (Vec::new(), Vec::new());
         {
             let torrent = self.torrent.clone();
             let mut swarm = torrent.swarm();
             let time = now();
             for message in self.messages.drain(..) {
-                match swarm.received(time, self.key, message).map_err(broke_a_rule)? {
-                    Received::Block { piece, begin, data, .. } => self.came.push(Came { piece, begin, data }),
-                    Received::Extended { id, payload } => extended.push((id, payload)),
-                    Received::Nothing | Received::Wasted(_) | Received::DhtPort(_) => {}
-                }
-            }
-        }
-        for (id, payload) in extended {
-            self.extended(id, &payload);
-        }
-        self.write().await
-    }
-
-    /// Gives the blocks that came to the leases of their pieces.
-    async fn write(&mut self) -> Result<()> {
-        let mut came = std::mem::take(&mut self.came);
-        let mut blocks = came.drain(..).peekable();
-        while let Some(first) = blocks.next() {
-            let piece = first.piece;
-            let partial = self.torrent.store.partial(piece);
-            let mut next = Some(first);
-            // What comes of a piece that was given up meanwhile is of no use.
-            let Some(partial) = partial else { continue };
-            let mut partial = partial.lock().await;
-            while let Some(Came { begin, data, .. }) = next.take() {
-                match self.torrent.store.write(&mut partial, piece, begin, data).await? {
-                    Outcome::More => next = blocks.next_if(|block| block.piece == piece),
-                    outcome => {
-                        self.whole(piece, &outcome);
+                match swarm.received(time, self.key, message) {
+                    Ok(Received::Block { piece, begin, data, .. }) => came.push(Came { piece, begin, data }),
+                    Ok(Received::Extended { id, payload }) => extended.push((id, payload)),
+                    Ok(Received::Nothing | Received::Wasted(_) | Received::DhtPort(_)) => {}
+                    Err(fault) => {
+                        judged = Err(broke_a_rule(fault));
                         break;
                     }
                 }
             }
-        }
-        drop(blocks);
-        self.came = came;
-        Ok(())
-    }
-
-    /// All blocks of a piece have come.
-    fn whole(&self, piece: u32, outcome: &Outcome) {
-        let mut swarm = self.torrent.swarm();
-        match outcome {
-            Outcome::Done(prints) => swarm.piece_done(now(), piece, &mut |block| prints.of(block)),
-            Outcome::Failed(prints) => swarm.piece_failed(piece, &mut |block| prints.of(block)),
-            Outcome::Lost => swarm.piece_lost(piece),
-            Outcome::More => {}
-        }
-        if swarm.is_upload_only() {
-            self.torrent.nudge.notify_one();
-        }
-    }
-
-    /// Answers requests, as far as the peer takes the answers.
-    async fn upload(&mut self) -> Result<()> {
-        while self.session.out().len() < MAX_WAITING {
-            let blocks = self.requested();
-            let Some(first) = blocks.first() else { return Ok(()) };
-            let len: u32 = blocks.iter().map(|block| block.len).sum();
-            let Some(data) = self.read(Block { len, ..*first }).await? else { continue };
-            self.torrent.common.uploads.pass(len.into()).await;
-            let mut at = 0;
-            for block in &blocks {
-                self.text.extend_from_slice(&piece_head(block.piece, block.begin, block.len));
-                self.flush_text();
-                let end = at + block.len as usize;
-                self.session.out().push(data.slice(at..end));
-                at = end;
+            if !came.is_empty() {
+                swarm.writing(time, self.key);
             }
-            self.torrent.store.transfer().count_uploaded(len.into());
-            self.torrent.swarm().uploaded(now(), self.key, len.into());
+        }
+        if !came.is_empty() {
+            self.writing = Some(Box::pin(downloads::write(self.torrent.clone(), came)));
+        }
+        for (id, payload) in extended {
+            self.extended(id, &payload);
+        }
+        judged
+    }
+
+    /// Takes the messages out of what came.
+    fn messages(&mut self) -> Result<()> {
+        while let Some(message) = self.session.next_message()? {
+            self.messages.push(message);
         }
         Ok(())
+    }
+
+    /// Begins to answer the next requests, unless some are being answered.
+    fn answer(&mut self) {
+        if self.answering.is_some() || self.session.out().len() >= MAX_WAITING {
+            return;
+        }
+        let blocks = self.requested();
+        if !blocks.is_empty() {
+            self.answering = Some(uploads::answers(self.torrent.clone(), blocks));
+        }
+    }
+
+    /// Sends a block.
+    fn upload(&mut self, (block, data): (Block, Bytes)) {
+        self.text.extend_from_slice(&piece_head(block.piece, block.begin, block.len));
+        self.flush_text();
+        self.session.out().push(data);
+        self.torrent.store.transfer().count_uploaded(block.len.into());
+        self.torrent.swarm().uploaded(now(), self.key, block.len.into());
     }
 
     /// The next requests of blocks that follow each other, so that they are read at once.
@@ -258,25 +260,6 @@ impl Peer {
             asked = next(&mut swarm);
         }
         blocks
-    }
-
-    /// The bytes of a block; `None` if they are not here any more.
-    async fn read(&self, block: Block) -> Result<Option<Bytes>> {
-        let store = &self.torrent.store;
-        let start = u64::from(block.piece) * u64::from(self.torrent.info.piece_len()) + u64::from(block.begin);
-        let spans = store.layout().spans(start..start + u64::from(block.len));
-        let mut parts = Vec::with_capacity(spans.len());
-        for span in &spans {
-            match store.transfer().read(span).await {
-                Ok(bytes) => parts.push(bytes),
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        }
-        if let [whole] = &*parts {
-            return Ok(Some(whole.clone()));
-        }
-        Ok(Some(parts.concat().into()))
     }
 
     /// A message of an extension. What is malformed is as if it hadn't come: extensions are courtesies.
@@ -309,6 +292,16 @@ impl Peer {
             _ => {}
         }
     }
+}
+
+/// What comes of a future that is under way, if one is.
+async fn under_way<T>(future: &mut Option<BoxFuture<'static, T>>) -> Option<T> {
+    Some(future.as_mut()?.await)
+}
+
+/// What a stream gives next, if there is one.
+async fn next_of<T>(stream: &mut Option<BoxStream<'static, T>>) -> Option<Option<T>> {
+    Some(stream.as_mut()?.next().await)
 }
 
 fn broke_a_rule(fault: crate::swarm::Fault) -> Error {

@@ -128,24 +128,27 @@ impl Store {
             flow = match partial.lease.write(span.entry, span.range.start, part).await {
                 Ok(flow) => flow,
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    self.lock().remove(&piece);
                     return Ok(Outcome::Failed(self.fingerprints(partial)));
                 }
-                Err(error) => {
-                    self.lock().remove(&piece);
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             };
         }
         if flow == Flow::More {
             return Ok(Outcome::More);
         }
-        self.lock().remove(&piece);
         if self.layout.is_sealed(&self.transfer, piece) {
             return Ok(Outcome::Done(self.fingerprints(partial)));
         }
         // Taken from us in the middle, by somebody who was faster.
         Ok(Outcome::Lost)
+    }
+
+    /// Gives up the piece's lease, if it is this one. Only one of those who hold it learns so that it was: what became of the
+    /// piece is told once.
+    pub(super) fn forget(&self, piece: u32, partial: &Arc<AsyncMutex<Partial>>) -> bool {
+        let mut leases = self.lock();
+        let is_it = leases.get(&piece).is_some_and(|held| Arc::ptr_eq(held, partial));
+        is_it && leases.remove(&piece).is_some()
     }
 
     fn fingerprints(&self, partial: &mut Partial) -> Fingerprints {

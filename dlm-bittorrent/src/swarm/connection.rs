@@ -1,7 +1,7 @@
 //! Connections come and go.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::peer::{Ended, MAX_UPLOADS};
 use crate::wire::{Handshake, Message, Reserved};
@@ -88,6 +88,27 @@ impl Swarm {
         if let Some(peer) = self.peer_mut(key) {
             peer.upload_only = upload_only;
             self.close_if_useless(key);
+        }
+    }
+
+    /// The blocks that came from the peer are being written, and nothing is read from it meanwhile: it is not blamed for its
+    /// silence until [`written`](Self::written) is called.
+    pub fn writing(&mut self, now: Instant, key: PeerKey) {
+        if let Some(peer) = self.peer_mut(key) {
+            peer.waits_for_us.get_or_insert(now);
+        }
+    }
+
+    /// The peer is read again.
+    pub fn written(&mut self, now: Instant, key: PeerKey) {
+        let Some(peer) = self.peer_mut(key) else { return };
+        let Some(since) = peer.waits_for_us.take() else { return };
+        peer.last_received = now;
+        peer.last_block = now;
+        let took = now.saturating_duration_since(since);
+        if took > NOTICEABLE {
+            // It is not how long the peer takes to answer.
+            peer.requests.iter_mut().for_each(|request| request.at = (request.at + took).min(now));
         }
     }
 
@@ -193,6 +214,9 @@ impl Swarm {
         Ok(())
     }
 }
+
+/// A shorter wait for us makes no answer look late: round trips take as long.
+const NOTICEABLE: Duration = Duration::from_millis(100);
 
 /// The most blocks that are forgiven: what two full windows can have on their way.
 pub(super) const MAX_FORGIVEN: u32 = 8192;

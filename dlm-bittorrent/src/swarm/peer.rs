@@ -68,6 +68,8 @@ pub(super) struct Peer {
     /// How often in a row its requests became overdue.
     pub(super) timeouts: u32,
     pub(super) last_block: Instant,
+    /// Since when we are busy with what it sent, and read nothing: it is not late.
+    pub(super) waits_for_us: Option<Instant>,
     /// It is one of those who may have sent a bad block: it gets whole pieces for itself until one is good.
     pub(super) parole: bool,
 
@@ -123,6 +125,7 @@ impl Peer {
             snubs: false,
             timeouts: 0,
             last_block: now,
+            waits_for_us: None,
             parole: false,
             uploads: UploadQueue::default(),
             down: Meter::default(),

@@ -1,5 +1,6 @@
 mod content;
 mod network;
+mod patience;
 mod poison;
 mod rules;
 mod simulation;

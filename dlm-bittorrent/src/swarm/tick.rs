@@ -79,7 +79,7 @@ impl Swarm {
             peer.last_wanted = now;
         }
         let since = |at: Instant| now.saturating_duration_since(at);
-        if since(peer.last_received) > SILENCE {
+        if peer.waits_for_us.is_none() && since(peer.last_received) > SILENCE {
             self.close(key, Close::Silent);
             return;
         }
@@ -93,7 +93,9 @@ impl Swarm {
         }
         let Some(peer) = super::peer_of_mut(&mut self.slots, key) else { return };
         let patience = REQUEST_TIMEOUT.max(peer.window.latency().unwrap_or_default() * 4);
-        if peer.live > 0 && since(peer.last_block) > patience {
+        if peer.waits_for_us.is_some() {
+            // Its answers wait in our system's buffer.
+        } else if peer.live > 0 && since(peer.last_block) > patience {
             self.snubbed(now, key);
         } else if peer.hungry || peer.live < peer.window.size() {
             super::wake(&mut self.awake, peer, key);

@@ -1,0 +1,233 @@
+//! Peers that do what no honest one does, each said word by word by its test.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use dlm_api::{Client, Job, Report};
+use dlm_bittorrent::metainfo::create::{Options, Plan};
+use dlm_bittorrent::wire::{Block, Decoder, Handshake, Message, PeerId, Reserved, encode};
+use dlm_bittorrent::{BitTorrent, BitTorrentConfig, HostPort, InfoHash, Metainfo};
+use dlm_testing::Content;
+use sha1::{Digest, Sha1};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+const BLOCK: u32 = 16 << 10;
+
+/// Longer than anything here takes, on a machine however busy: what is not there then never comes.
+const NEVER: Duration = Duration::from_secs(60);
+
+/// A torrent of one file.
+#[derive(Clone)]
+struct Made {
+    torrent: Bytes,
+    info_hash: InfoHash,
+    content: Bytes,
+    piece_len: u32,
+}
+
+impl Made {
+    /// Of so many pieces of so many blocks.
+    fn new(pieces: u32, blocks: u32) -> Self {
+        let piece_len = blocks * BLOCK;
+        let len = u64::from(pieces * piece_len);
+        let content = Bytes::from(Content::new(77, len).bytes());
+        let hashes: Vec<u8> =
+            content.chunks(piece_len as usize).flat_map(|piece| Sha1::digest(piece).to_vec()).collect();
+        let plan = Plan::single("file.bin", len, Options::default().with_piece_len(piece_len)).unwrap();
+        let torrent = plan.encode(hashes.into()).unwrap();
+        let info_hash = Metainfo::parse(torrent.clone()).unwrap().info_hash();
+        Self { torrent, info_hash, content, piece_len }
+    }
+
+    fn piece(&self, block: Block) -> Message {
+        let start = block.piece as usize * self.piece_len as usize + block.begin as usize;
+        let data = self.content.slice(start..start + block.len as usize);
+        Message::Piece { piece: block.piece, begin: block.begin, data }
+    }
+
+    /// That these pieces are had, and no others.
+    fn having(&self, pieces: &[u32]) -> Message {
+        let all = self.content.len().div_ceil(self.piece_len as usize);
+        let mut bits = vec![0u8; all.div_ceil(8)];
+        pieces.iter().for_each(|piece| bits[*piece as usize / 8] |= 0x80 >> (piece % 8));
+        Message::Bitfield(bits.into())
+    }
+
+    /// Fetches it from peers at these addresses.
+    fn fetch(&self, config: BitTorrentConfig, peers: &[&Peer], to: &std::path::Path) -> Job {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let here = |config: BitTorrentConfig, peer: &&Peer| {
+            config.with_peer(HostPort::new(&peer.address.ip().to_string(), peer.address.port()).unwrap())
+        };
+        let config = peers.iter().fold(config.with_listen(None), here);
+        let client = Client::builder().threads(2).protocol(BitTorrent::with_config(config).unwrap()).build();
+        client.download_container("file:///made.torrent", self.torrent.to_vec()).to_dir(to)
+    }
+
+    /// Fetches it, and looks at it.
+    async fn is_fetched(&self, config: BitTorrentConfig, peers: &[&Peer]) -> Report {
+        let to = tempfile::tempdir().unwrap();
+        let fetched = timeout(NEVER, self.fetch(config, peers, to.path())).await.expect("it is never complete");
+        let report = fetched.unwrap_or_else(|e| panic!("{}", e.chain()));
+        assert!(std::fs::read(to.path().join("file.bin")).unwrap() == self.content, "the content differs");
+        report
+    }
+}
+
+/// Somebody who can be connected to, and does each time what it was told.
+struct Peer {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Peer {
+    async fn new<F: Future<Output = ()> + Send>(made: &Made, act: impl Fn(Wire) -> F + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let made = made.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                if let Some(wire) = Wire::begin(stream, &made, address).await {
+                    act(wire).await;
+                }
+            }
+        });
+        Self { address, task }
+    }
+
+    /// One that has these pieces, and gives them as soon as it may.
+    async fn honest(made: &Made, pieces: &[u32], may: Arc<Notify>) -> Self {
+        let (having, torrent) = (made.having(pieces), made.clone());
+        Self::new(made, move |mut wire| {
+            let (having, may, made) = (having.clone(), may.clone(), torrent.clone());
+            async move {
+                wire.say(&[having]).await;
+                may.notified().await;
+                may.notify_one();
+                wire.say(&[Message::Unchoke]).await;
+                while let Some(block) = wire.request().await {
+                    wire.say(&[made.piece(block)]).await;
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// A connection after its handshakes.
+struct Wire {
+    stream: TcpStream,
+    decoder: Decoder,
+    buffer: BytesMut,
+}
+
+impl Wire {
+    async fn begin(mut stream: TcpStream, made: &Made, address: SocketAddr) -> Option<Self> {
+        let mut theirs = [0; Handshake::LEN];
+        stream.read_exact(&mut theirs).await.ok()?;
+        let mut id = *b"-XX0000-000000000000";
+        id[18..].copy_from_slice(&address.port().to_be_bytes());
+        let info_hash = *made.info_hash.as_bytes();
+        let ours = Handshake { reserved: Reserved::FAST.with(Reserved::EXTENSIONS), info_hash, peer_id: PeerId(id) };
+        stream.write_all(&ours.encode()).await.ok()?;
+        Some(Self { stream, decoder: Decoder::new(None), buffer: BytesMut::new() })
+    }
+
+    /// All at once. Whether it is heard is no matter.
+    async fn say(&mut self, messages: &[Message]) {
+        let mut out = BytesMut::new();
+        messages.iter().for_each(|message| encode(message, &mut out));
+        let _ = self.stream.write_all(&out).await;
+    }
+
+    /// The next message; nothing when the connection has ended.
+    async fn hear(&mut self) -> Option<Message> {
+        loop {
+            if let Some(message) = self.decoder.decode(&mut self.buffer).unwrap() {
+                return Some(message);
+            }
+            if self.stream.read_buf(&mut self.buffer).await.ok()? == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// The next that satisfies this.
+    async fn hear_until(&mut self, is_it: impl Fn(&Message) -> bool) -> Option<Message> {
+        loop {
+            let message = self.hear().await?;
+            if is_it(&message) {
+                return Some(message);
+            }
+        }
+    }
+
+    async fn request(&mut self) -> Option<Block> {
+        match self.hear_until(|message| matches!(message, Message::Request(_))).await? {
+            Message::Request(block) => Some(block),
+            _ => None,
+        }
+    }
+}
+
+/// What came before the broken rule counts as there: nobody is asked for it again.
+#[tokio::test]
+async fn a_good_block_before_a_broken_rule_is_kept() {
+    let made = Made::new(1, 4);
+    let said = Arc::new(Notify::new());
+    let (torrent, done) = (made.clone(), said.clone());
+    let hostile = Peer::new(&made, move |mut wire| {
+        let (made, done) = (torrent.clone(), done.clone());
+        async move {
+            wire.say(&[Message::HaveAll, Message::Unchoke]).await;
+            if let Some(block) = wire.request().await {
+                wire.say(&[made.piece(block), Message::Have(9_999_999)]).await;
+                while wire.hear().await.is_some() {}
+            }
+            done.notify_one();
+        }
+    });
+    let hostile = hostile.await;
+    let honest = Peer::honest(&made, &[0], said).await;
+    made.is_fetched(BitTorrentConfig::new(), &[&hostile, &honest]).await;
+}
+
+/// A peer asks for what the limit doesn't let pass, and sends what is missing: one has nothing to do with the other.
+#[tokio::test]
+async fn a_limit_of_what_is_given_stops_nothing_that_comes() {
+    let made = Made::new(2, 2);
+    let (torrent, having) = (made.clone(), made.having(&[1]));
+    let greedy = Peer::new(&made, move |mut wire| {
+        let (made, having) = (torrent.clone(), having.clone());
+        async move {
+            wire.say(&[having, Message::Interested]).await;
+            wire.hear_until(|message| *message == Message::Have(0)).await;
+            wire.say(&[Message::Request(Block { piece: 0, begin: 0, len: BLOCK })]).await;
+            // What is asked for is asked for before anything comes.
+            wire.say(&[Message::Unchoke]).await;
+            while let Some(block) = wire.request().await {
+                wire.say(&[made.piece(block)]).await;
+            }
+        }
+    });
+    let greedy = greedy.await;
+    let may = Arc::new(Notify::new());
+    may.notify_one();
+    let honest = Peer::honest(&made, &[0], may).await;
+    made.is_fetched(BitTorrentConfig::new().with_upload_rate(Some(1)), &[&greedy, &honest]).await;
+}
