@@ -86,13 +86,20 @@ impl Decoder {
     }
 
     /// How many bytes must still come before the next message is whole, as far as `buf` tells; 0 if one is. A receive
-    /// buffer that has this much room never moves what it holds.
+    /// buffer that has this much room never moves what it holds. No more than the longest message that is allowed, whatever
+    /// length a message claims.
     pub fn missing(&self, buf: &[u8]) -> usize {
         let Some(rest) = buf.get(self.skip as usize..) else { return self.skip as usize - buf.len() + 4 };
         match rest.first_chunk::<4>() {
-            Some(head) => (4 + u32::from_be_bytes(*head) as usize).saturating_sub(rest.len()),
+            Some(head) => (4 + u32::from_be_bytes(*head).min(self.longest()) as usize).saturating_sub(rest.len()),
             None => 4 - rest.len(),
         }
+    }
+
+    /// The longest that any message may be, its number counted.
+    fn longest(&self) -> u32 {
+        let bitfield = 1 + MAX_PIECES / 8;
+        self.block.saturating_add(9).max(bitfield).max(2 + MAX_EXTENDED).max(MAX_UNKNOWN)
     }
 
     /// Whether a message of this kind may be this long, its number counted.

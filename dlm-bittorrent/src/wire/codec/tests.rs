@@ -49,6 +49,17 @@ fn every_message_has_the_bytes_of_its_bep() {
     }
 }
 
+/// The number comes behind the length, so that this can't be judged yet; but no memory is kept ready for it.
+#[test]
+fn a_length_without_a_number_decides_nothing() {
+    let mut buf = BytesMut::from(&b"\xff\xff\xff\xff"[..]);
+    for pieces in [None, Some(8)] {
+        let mut decoder = Decoder::new(pieces);
+        assert_eq!(decoder.decode(&mut buf), Ok(None));
+        assert_eq!(decoder.missing(&buf), 1 + MAX_PIECES as usize / 8);
+    }
+}
+
 #[test]
 fn a_length_is_judged_before_its_payload_comes() {
     for (kind, len) in [
