@@ -23,6 +23,10 @@ impl Claims for Grants {
     }
 
     fn release(&mut self, _: u32) {}
+
+    fn has_rivals(&self) -> bool {
+        false
+    }
 }
 
 /// A download from so many seeds, in turn, that never ends.

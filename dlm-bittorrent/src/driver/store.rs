@@ -174,6 +174,10 @@ impl Claims for &Store {
     fn release(&mut self, piece: u32) {
         self.lock().remove(&piece);
     }
+
+    fn has_rivals(&self) -> bool {
+        self.transfer.live_sources() > 1
+    }
 }
 
 /// An error that ends the whole, not only one connection.

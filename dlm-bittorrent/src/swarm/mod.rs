@@ -132,6 +132,8 @@ pub trait Claims {
     fn claim(&mut self, piece: u32) -> Claim;
     /// No peer delivers the piece any more: whatever came of it is given up.
     fn release(&mut self, piece: u32);
+    /// Whether another source could fetch what is released.
+    fn has_rivals(&self) -> bool;
 }
 
 /// One torrent and its peers.

@@ -72,8 +72,13 @@ impl Swarm {
             .or_else(|| self.fresh(now, key, claims))
             .or_else(|| self.joined(key));
         let Some(row) = row else { return self.endgame(now, key) };
-        let piece = self.partials.get(row)?.piece;
-        self.peer_mut(key)?.current = Some((row, piece));
+        let peer = super::peer_of_mut(&mut self.slots, key)?;
+        let partial = self.partials.get_mut(row)?;
+        if peer.parole && partial.owner.is_none() {
+            (partial.owner, partial.solo) = (Some(key), true);
+        }
+        let piece = partial.piece;
+        peer.current = Some((row, piece));
         self.partials.take_next(row, piece, key)
     }
 
@@ -87,9 +92,8 @@ impl Swarm {
             let peer = self.peer(key)?;
             let usable = |piece: &u32| {
                 let row = self.partials.find(*piece).and_then(|row| self.partials.get(row));
-                let has_work = row.map_or(self.picker.free().has(*piece), |row| {
-                    row.free > 0 && (row.owner == Some(key) || !row.solo && !peer.parole)
-                });
+                let has_work =
+                    row.map_or(self.picker.free().has(*piece), |row| row.free > 0 && may_go_on(row, peer, key));
                 has_work && peer.pieces.has(*piece) && peer.may_be_asked(*piece)
             };
             let piece = self.picker.urgent().find(usable)?;
@@ -221,8 +225,16 @@ impl Swarm {
     }
 }
 
+/// Whether the peer may be asked for blocks of the piece before all others are taken.
 fn may_join(partial: &Partial, peer: &Peer, key: PeerKey) -> bool {
-    partial.owner == Some(key) || (partial.owner.is_none() && !partial.solo && !peer.parole)
+    // Who is on parole goes on with what it alone has sent.
+    let is_alone = || partial.missing == partial.free && partial.contributors.iter().all(|by| by.key == key);
+    partial.owner == Some(key) || (partial.owner.is_none() && !partial.solo && (!peer.parole || is_alone()))
+}
+
+/// Whether the peer may be asked for blocks of the piece at all.
+pub(super) fn may_go_on(partial: &Partial, peer: &Peer, key: PeerKey) -> bool {
+    may_join(partial, peer, key) || (!partial.solo && !peer.parole)
 }
 
 /// Whether the peer could send a block of it now.

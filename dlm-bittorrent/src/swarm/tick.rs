@@ -6,7 +6,8 @@ use crate::peer::Contender;
 use crate::wire::Message;
 
 use super::connection::Abandon;
-use super::{Claims, Close, PeerKey, Swarm};
+use super::request::may_go_on;
+use super::{Claims, Close, PeerKey, Slot, Swarm};
 
 /// How often [`Swarm::tick`] wants to be called.
 pub(super) const TICK: Duration = Duration::from_secs(1);
@@ -29,8 +30,16 @@ const SILENCE: Duration = Duration::from_secs(180);
 /// A connection on which nobody wants anything for so long makes room for another.
 const USELESS: Duration = Duration::from_secs(600);
 
-/// A piece that nobody sends for so long is given up, so that another source can have it.
+/// A piece that nobody sends for so long is given up, so that another source, or a peer that may only have it whole, can have it.
 const MAX_IDLE: Duration = Duration::from_secs(60);
+
+/// The most pieces that are kept while nobody sends them and nobody else could: those idle for longest are given up. Each may hold
+/// up to 256 KiB that have not been written yet.
+const MAX_IDLE_PIECES: usize = 64;
+
+/// A piece whose blocks are all there, and of which nothing is heard for so long, was lost on its way. Writing it takes as long
+/// as a limit of the rate makes it take.
+const MAX_WHOLE: Duration = Duration::from_secs(600);
 
 /// How often pieces that the ledger would not give are asked for again.
 const BUSY: Duration = Duration::from_secs(5);
@@ -142,31 +151,58 @@ impl Swarm {
         }
     }
 
-    /// Gives up the pieces that no peer sends any more.
+    /// Gives up the pieces that no peer sends any more, where that brings somebody else to send them. Otherwise what is there
+    /// of them waits for whoever had them: most often for a peer that chokes us for a while, or comes back.
     fn release_idle(&mut self, now: Instant, claims: &mut dyn Claims) {
-        let mut released = Vec::new();
+        let has_rivals = claims.has_rivals();
+        let (mut released, mut kept) = (Vec::new(), Vec::new());
         let (slots, partials) = (&self.slots, &mut self.partials);
-        for (_, partial) in partials.iter_mut().filter(|(_, partial)| partial.missing > 0) {
+        for (_, partial) in partials.iter_mut() {
+            if partial.missing == 0 {
+                if now.saturating_duration_since(partial.last_block) >= MAX_WHOLE {
+                    released.push(partial.piece);
+                }
+                continue;
+            }
             if partial.missing > partial.free {
                 partial.idle_since = None;
                 continue;
             }
-            let peers = || slots.iter().filter_map(|slot| slot.peer.as_deref());
-            let mut owners = peers().filter(|peer| peer.closing.is_none() && peer.pieces.has(partial.piece)).peekable();
-            let is_had = owners.peek().is_some();
-            if owners.any(|peer| peer.may_be_asked(partial.piece) && !peer.snubs) {
+            let piece = partial.piece;
+            let holders = || holders_of(slots, piece);
+            let able = || holders().filter(|(_, peer)| peer.may_be_asked(piece) && !peer.snubs);
+            if able().any(|(key, peer)| may_go_on(partial, peer, key)) {
                 partial.idle_since = None;
                 continue;
             }
+            // Where nothing came there is nothing to lose.
+            let others_could = has_rivals || partial.contributors.is_empty();
+            // Those who can't go on are on parole.
+            let (could_begin_anew, is_had) = (able().next().is_some(), holders().next().is_some());
             let since = *partial.idle_since.get_or_insert(now);
-            if !is_had || now.saturating_duration_since(since) >= MAX_IDLE {
-                released.push(partial.piece);
+            let is_late = now.saturating_duration_since(since) >= MAX_IDLE;
+            if (is_late && (others_could || could_begin_anew)) || (others_could && !is_had) {
+                released.push(piece);
+            } else {
+                kept.push((since, piece));
             }
         }
+        kept.sort_unstable();
+        let too_many = kept.len().saturating_sub(MAX_IDLE_PIECES);
+        released.extend(kept.iter().take(too_many).map(|(_, piece)| *piece));
         for piece in released {
             self.remove_partial(piece);
             claims.release(piece);
             self.give_back(piece);
         }
     }
+}
+
+/// The peers that have the piece.
+fn holders_of(slots: &[Slot], piece: u32) -> impl Iterator<Item = (PeerKey, &super::Peer)> {
+    let peers = slots.iter().enumerate().filter_map(|(at, slot)| {
+        let key = PeerKey { slot: at as u32, generation: slot.generation };
+        Some((key, slot.peer.as_deref()?))
+    });
+    peers.filter(move |(_, peer)| peer.closing.is_none() && peer.pieces.has(piece))
 }

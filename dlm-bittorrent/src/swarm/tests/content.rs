@@ -45,6 +45,7 @@ pub(crate) struct Ledger {
     pub(crate) elsewhere: BTreeSet<u32>,
     pub(crate) released: Vec<u32>,
     pub(crate) failed: u32,
+    pub(crate) rivals: bool,
     blocks: HashMap<u32, HashMap<u32, Bytes>>,
 }
 
@@ -64,6 +65,10 @@ impl Claims for Ledger {
         assert!(self.claimed.remove(&piece), "{piece} was not claimed");
         self.blocks.remove(&piece);
         self.released.push(piece);
+    }
+
+    fn has_rivals(&self) -> bool {
+        self.rivals
     }
 }
 
