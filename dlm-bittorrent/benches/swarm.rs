@@ -70,7 +70,7 @@ impl Download {
             let Some(block) = requests.pop_front() else { break };
             let message = Message::Piece { piece: block.piece, begin: block.begin, data: self.data.clone() };
             if let Ok(Received::Block { piece, last: true, .. }) = self.swarm.received(self.now, *key, message) {
-                self.swarm.piece_done(self.now, piece, &mut |_| 0);
+                self.swarm.piece_done(self.now, piece, &mut |_| None);
             }
         }
         let mut out = BytesMut::with_capacity(BATCH * 17);

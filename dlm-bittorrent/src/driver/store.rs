@@ -1,23 +1,19 @@
 //! [`Store`]: blocks on their way into the leases of their pieces.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::hash::{BuildHasher, Hasher};
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use dlm_api::{Error, ErrorKind, Flow, Lease, NotNow, Result, Transfer, Want};
+use foldhash::quality::RandomState;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::layout::Layout;
 use crate::piece::Geometry;
 use crate::swarm::{Claim, Claims};
 use crate::wire::BLOCK_LEN;
-
-/// How many bytes of pieces that are not whole yet are kept in memory, to find out whose block was wrong if one is. A piece that
-/// doesn't fit any more is fetched again from one peer at a time in that case.
-const MAX_KEPT: usize = 24 << 20;
 
 /// Blocks on their way into the leases of their pieces.
 #[derive(Debug)]
@@ -26,9 +22,8 @@ pub(super) struct Store {
     layout: Layout,
     geometry: Geometry,
     leases: Mutex<HashMap<u32, Arc<AsyncMutex<Partial>>>>,
-    /// Bytes of blocks that are kept.
-    kept: Arc<AtomicUsize>,
-    /// So that nobody can make a block whose fingerprint is that of another one.
+    /// What fingerprints depend on, so that nobody can make a block whose fingerprint is that of another one. It is no
+    /// cryptographic hash, which would cost as much as the digest of the piece; this costs a thirtieth.
     key: RandomState,
 }
 
@@ -36,34 +31,7 @@ pub(super) struct Store {
 #[derive(Debug)]
 pub(super) struct Partial {
     lease: Lease,
-    blocks: Kept,
-}
-
-/// The blocks of a piece, for as long as there is room for them.
-#[derive(Debug)]
-struct Kept {
-    blocks: Option<HashMap<u32, Bytes>>,
-    bytes: usize,
-    all: Arc<AtomicUsize>,
-}
-
-impl Kept {
-    fn push(&mut self, block: u32, data: &Bytes) {
-        let Some(blocks) = &mut self.blocks else { return };
-        if self.all.fetch_add(data.len(), Ordering::Relaxed) > MAX_KEPT {
-            self.all.fetch_sub(data.len(), Ordering::Relaxed);
-            self.blocks = None;
-            return;
-        }
-        self.bytes += data.len();
-        blocks.insert(block, data.clone());
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
+    prints: Fingerprints,
 }
 
 /// What came of a piece.
@@ -79,22 +47,29 @@ pub(super) enum Outcome {
     Lost,
 }
 
-/// The fingerprints of a piece's blocks, by their index; 0 for one that was not kept.
+/// The fingerprints of those of a piece's blocks that came, by their index.
 #[derive(Default, Debug)]
-pub(super) struct Fingerprints {
-    blocks: HashMap<u32, Bytes>,
-    key: RandomState,
-}
+pub(super) struct Fingerprints(Vec<Option<NonZeroU64>>);
 
 impl Fingerprints {
-    pub(super) fn of(&self, block: u32) -> u64 {
-        self.blocks.get(&block).map_or(0, |data| self.key.hash_one(data))
+    fn insert(&mut self, block: u32, print: u64) {
+        let at = block as usize;
+        if self.0.len() <= at {
+            self.0.resize(at + 1, None);
+        }
+        // Half of the 64 bits would do.
+        self.0[at] = Some(NonZeroU64::MIN | print);
+    }
+
+    /// That of a block, if it came.
+    pub(super) fn of(&self, block: u32) -> Option<u64> {
+        self.0.get(block as usize).copied().flatten().map(NonZeroU64::get)
     }
 }
 
 impl Store {
     pub(super) fn new(transfer: Transfer, layout: Layout, geometry: Geometry) -> Self {
-        Self { transfer, layout, geometry, leases: Mutex::default(), kept: Arc::default(), key: RandomState::new() }
+        Self { transfer, layout, geometry, leases: Mutex::default(), key: RandomState::default() }
     }
 
     pub(super) fn layout(&self) -> &Layout {
@@ -119,7 +94,9 @@ impl Store {
     pub(super) async fn write(&self, partial: &mut Partial, piece: u32, begin: u32, data: Bytes) -> Result<Outcome> {
         let len = data.len() as u64;
         let start = u64::from(piece) * u64::from(self.geometry.piece_len()) + u64::from(begin);
-        partial.blocks.push(begin / BLOCK_LEN, &data);
+        let mut hasher = self.key.build_hasher();
+        hasher.write(&data);
+        partial.prints.insert(begin / BLOCK_LEN, hasher.finish());
         let mut at = 0;
         let mut flow = Flow::More;
         for span in self.layout.spans(start..start + len) {
@@ -128,7 +105,7 @@ impl Store {
             flow = match partial.lease.write(span.entry, span.range.start, part).await {
                 Ok(flow) => flow,
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    return Ok(Outcome::Failed(self.fingerprints(partial)));
+                    return Ok(Outcome::Failed(std::mem::take(&mut partial.prints)));
                 }
                 Err(error) => return Err(error),
             };
@@ -137,7 +114,7 @@ impl Store {
             return Ok(Outcome::More);
         }
         if self.layout.is_sealed(&self.transfer, piece) {
-            return Ok(Outcome::Done(self.fingerprints(partial)));
+            return Ok(Outcome::Done(std::mem::take(&mut partial.prints)));
         }
         // Taken from us in the middle, by somebody who was faster.
         Ok(Outcome::Lost)
@@ -150,10 +127,6 @@ impl Store {
         let is_it = leases.get(&piece).is_some_and(|held| Arc::ptr_eq(held, partial));
         is_it && leases.remove(&piece).is_some()
     }
-
-    fn fingerprints(&self, partial: &mut Partial) -> Fingerprints {
-        Fingerprints { blocks: partial.blocks.blocks.take().unwrap_or_default(), key: self.key.clone() }
-    }
 }
 
 /// The ledger, as a swarm sees it.
@@ -161,8 +134,8 @@ impl Claims for &Store {
     fn claim(&mut self, piece: u32) -> Claim {
         match self.transfer.claim(Want::Exactly(self.layout.piece(piece)), None) {
             Ok(lease) => {
-                let blocks = Kept { blocks: Some(HashMap::new()), bytes: 0, all: self.kept.clone() };
-                self.lock().insert(piece, Arc::new(AsyncMutex::new(Partial { lease, blocks })));
+                let partial = Partial { lease, prints: Fingerprints::default() };
+                self.lock().insert(piece, Arc::new(AsyncMutex::new(partial)));
                 Claim::Granted
             }
             // When the download is complete nothing is given out either, and what nobody wanted is not there.
@@ -183,4 +156,17 @@ impl Claims for &Store {
 /// An error that ends the whole, not only one connection.
 pub(super) fn is_fatal(error: &Error) -> bool {
     !matches!(error.kind(), ErrorKind::Network | ErrorKind::Timeout | ErrorKind::Protocol)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_that_did_not_come_has_no_fingerprint() {
+        let mut prints = Fingerprints::default();
+        prints.insert(2, 0);
+        prints.insert(0, 6);
+        assert_eq!([0, 1, 2, 3].map(|block| prints.of(block)), [Some(7), None, Some(1), None]);
+    }
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::partial::{BlockState, Partial};
 use super::{PeerKey, Swarm};
 
-/// The most failed pieces that are remembered. Their fingerprints take 16 bytes for each block of 16 KiB.
+/// The most failed pieces that are remembered. Their fingerprints take 40 bytes for each block of 16 KiB.
 const MAX_SUSPECTS: usize = 64;
 
 /// The most failed attempts at one piece that are remembered.
@@ -25,8 +25,8 @@ pub(super) struct Suspects {
 
 #[derive(Debug)]
 struct Attempt {
-    /// For each block, in order, whose it was and what it looked like.
-    blocks: Vec<(IpAddr, u64)>,
+    /// For each block, in order, whose it was and what it looked like, if that is known.
+    blocks: Vec<(IpAddr, Option<u64>)>,
 }
 
 impl Suspects {
@@ -59,10 +59,10 @@ impl Swarm {
         self.suspects.has(piece)
     }
 
-    /// The piece is good, and can be read. `fingerprint` gives a hash of a block by its index; it is called only if the
-    /// piece [had failed](Self::had_failed) before. It must be keyed, or cryptographic: the sender of a bad block must not
-    /// be able to find one with the fingerprint of the good.
-    pub fn piece_done(&mut self, now: Instant, piece: u32, fingerprint: &mut dyn FnMut(u32) -> u64) {
+    /// The piece is good, and can be read. `fingerprint` gives a hash of a block by its index, if it is known; it is called only
+    /// if the piece [had failed](Self::had_failed) before. It must be keyed, or cryptographic: the sender of a bad block must
+    /// not be able to find one with the fingerprint of the good.
+    pub fn piece_done(&mut self, now: Instant, piece: u32, fingerprint: &mut dyn FnMut(u32) -> Option<u64>) {
         if piece >= self.geometry.pieces() || self.picker.had().has(piece) {
             return;
         }
@@ -72,7 +72,10 @@ impl Swarm {
         let mut liars = Vec::new();
         for attempt in self.suspects.remove(piece) {
             for (index, (address, seen)) in attempt.blocks.into_iter().enumerate() {
-                if fingerprint(index as u32) != seen {
+                // Where either is not known, nothing is proven.
+                if let (Some(seen), Some(good)) = (seen, fingerprint(index as u32))
+                    && seen != good
+                {
                     liars.push(address);
                 }
             }
@@ -83,7 +86,7 @@ impl Swarm {
 
     /// The piece is bad. `fingerprint` is as for [`piece_done`](Self::piece_done), of the bad blocks; it is called if
     /// several peers sent them. The claim is over: the piece is claimed again before it is fetched again.
-    pub fn piece_failed(&mut self, piece: u32, fingerprint: &mut dyn FnMut(u32) -> u64) {
+    pub fn piece_failed(&mut self, piece: u32, fingerprint: &mut dyn FnMut(u32) -> Option<u64>) {
         let Some(partial) = self.remove_partial(piece) else { return };
         match partial.contributors[..] {
             [] => {}

@@ -46,6 +46,8 @@ pub(crate) struct Ledger {
     pub(crate) released: Vec<u32>,
     pub(crate) failed: u32,
     pub(crate) rivals: bool,
+    /// Blocks of which nothing is known when their piece is judged.
+    pub(crate) forgotten: BTreeSet<u32>,
     blocks: HashMap<u32, HashMap<u32, Bytes>>,
 }
 
@@ -87,7 +89,8 @@ impl Ledger {
         self.claimed.remove(piece);
         let blocks = self.blocks.remove(piece).unwrap_or_default();
         let good = blocks.iter().all(|(index, data)| *data == content.block(content.geometry.block(*piece, *index)));
-        let mut hash = |index: u32| fingerprint(&blocks[&index]);
+        let forgotten = &self.forgotten;
+        let mut hash = |index: u32| (!forgotten.contains(&index)).then(|| fingerprint(&blocks[&index]));
         if good {
             swarm.piece_done(now, *piece, &mut hash);
         } else {

@@ -78,6 +78,38 @@ fn who_has_left_is_banned_all_the_same() {
 }
 
 #[test]
+fn nobody_is_banned_for_what_is_not_known() {
+    // When the piece is bad, and when it is good.
+    for when in [false, true] {
+        let (mut test, [good, evil], [first, second]) = shared_piece();
+        let all: std::collections::BTreeSet<u32> = (0..4).collect();
+        if !when {
+            test.ledger.forgotten = all.clone();
+        }
+        for (key, blocks, lies) in [(good, first, false), (evil, second, true)] {
+            for block in blocks {
+                let message = if lies { test.bad(block) } else { test.good(block) };
+                test.deliver(key, message);
+            }
+        }
+        test.ledger.forgotten = if when { all } else { Default::default() };
+        loop {
+            let requests = test.requests(good);
+            if requests.is_empty() {
+                break;
+            }
+            for block in requests {
+                let message = test.good(block);
+                test.deliver(good, message);
+            }
+        }
+        assert!(test.swarm.had().is_full());
+        assert!([1, 2].iter().all(|n| !test.swarm.addresses().is_banned(address(*n).ip())));
+        assert!(test.swarm.peer(evil).unwrap().parole, "it has shown nothing yet");
+    }
+}
+
+#[test]
 fn what_was_lost_by_nobodys_fault_is_fetched_again() {
     let mut test = Scripted::new(1, 2);
     let key = test.seed(1);
