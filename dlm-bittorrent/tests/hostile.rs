@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use dlm_api::{Client, Job, Report};
-use dlm_bittorrent::metainfo::create::{Options, Plan};
+use dlm_api::{Client, Download, Event, Handle, Report, State};
+use dlm_bittorrent::metainfo::create::{NewFile, Options, Plan};
+use dlm_bittorrent::wire::extension::{self, Extension, ExtensionHandshake, encode_dont_have};
 use dlm_bittorrent::wire::{Block, Decoder, Handshake, Message, PeerId, Reserved, encode};
-use dlm_bittorrent::{BitTorrent, BitTorrentConfig, HostPort, InfoHash, Metainfo};
+use dlm_bittorrent::{BitTorrent, BitTorrentConfig, HostPort, InfoHash, Metainfo, SeedGoal};
 use dlm_testing::Content;
+use futures::StreamExt;
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -35,12 +37,16 @@ struct Made {
 impl Made {
     /// Of so many pieces of so many blocks.
     fn new(pieces: u32, blocks: u32) -> Self {
+        Self::planned(pieces, blocks, |len, options| Plan::single("file.bin", len, options))
+    }
+
+    fn planned(pieces: u32, blocks: u32, plan: impl FnOnce(u64, Options) -> dlm_api::Result<Plan>) -> Self {
         let piece_len = blocks * BLOCK;
         let len = u64::from(pieces * piece_len);
         let content = Bytes::from(Content::new(77, len).bytes());
         let hashes: Vec<u8> =
             content.chunks(piece_len as usize).flat_map(|piece| Sha1::digest(piece).to_vec()).collect();
-        let plan = Plan::single("file.bin", len, Options::default().with_piece_len(piece_len)).unwrap();
+        let plan = plan(len, Options::default().with_piece_len(piece_len)).unwrap();
         let torrent = plan.encode(hashes.into()).unwrap();
         let info_hash = Metainfo::parse(torrent.clone()).unwrap().info_hash();
         Self { torrent, info_hash, content, piece_len }
@@ -61,7 +67,7 @@ impl Made {
     }
 
     /// Fetches it from peers at these addresses.
-    fn fetch(&self, config: BitTorrentConfig, peers: &[&Peer], to: &std::path::Path) -> Job {
+    fn fetch(&self, config: BitTorrentConfig, peers: &[&Peer]) -> Download {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let here = |config: BitTorrentConfig, peer: &&Peer| {
@@ -69,13 +75,13 @@ impl Made {
         };
         let config = peers.iter().fold(config.with_listen(None), here);
         let client = Client::builder().threads(2).protocol(BitTorrent::with_config(config).unwrap()).build();
-        client.download_container("file:///made.torrent", self.torrent.to_vec()).to_dir(to)
+        client.download_container("file:///made.torrent", self.torrent.to_vec())
     }
 
     /// Fetches it, and looks at it.
     async fn is_fetched(&self, config: BitTorrentConfig, peers: &[&Peer]) -> Report {
         let to = tempfile::tempdir().unwrap();
-        let fetched = timeout(NEVER, self.fetch(config, peers, to.path())).await.expect("it is never complete");
+        let fetched = timeout(NEVER, self.fetch(config, peers).to_dir(to.path())).await.expect("it is never complete");
         let report = fetched.unwrap_or_else(|e| panic!("{}", e.chain()));
         assert!(std::fs::read(to.path().join("file.bin")).unwrap() == self.content, "the content differs");
         report
@@ -211,11 +217,14 @@ async fn a_good_block_before_a_broken_rule_is_kept() {
 #[tokio::test]
 async fn a_limit_of_what_is_given_stops_nothing_that_comes() {
     let made = Made::new(2, 2);
-    let (torrent, having) = (made.clone(), made.having(&[1]));
+    let (torrent, having, may) = (made.clone(), made.having(&[1]), Arc::new(Notify::new()));
+    let begin = may.clone();
     let greedy = Peer::new(&made, move |mut wire| {
-        let (made, having) = (torrent.clone(), having.clone());
+        let (made, having, begin) = (torrent.clone(), having.clone(), begin.clone());
         async move {
             wire.say(&[having, Message::Interested]).await;
+            wire.hear_until(|message| *message == Message::HaveNone).await;
+            begin.notify_one();
             wire.hear_until(|message| *message == Message::Have(0)).await;
             wire.say(&[Message::Request(Block { piece: 0, begin: 0, len: BLOCK })]).await;
             // What is asked for is asked for before anything comes.
@@ -226,8 +235,85 @@ async fn a_limit_of_what_is_given_stops_nothing_that_comes() {
         }
     });
     let greedy = greedy.await;
-    let may = Arc::new(Notify::new());
-    may.notify_one();
     let honest = Peer::honest(&made, &[0], may).await;
     made.is_fetched(BitTorrentConfig::new().with_upload_rate(Some(1)), &[&greedy, &honest]).await;
+}
+
+/// Waits until all is here and only given.
+async fn shares(handle: &Handle) {
+    let mut events = handle.events();
+    while timeout(NEVER, events.next()).await.unwrap().expect("it has ended") != Event::State(State::Sharing) {}
+}
+
+fn at_once() -> Arc<Notify> {
+    let may = Arc::new(Notify::new());
+    may.notify_one();
+    may
+}
+
+/// One that says what it heard, once it may ask for this block.
+async fn leech(made: &Made, block: Block, may: Arc<Notify>) -> (Peer, mpsc::Receiver<Message>) {
+    let (heard, hears) = mpsc::channel(100);
+    let peer = Peer::new(made, move |mut wire| {
+        let (may, heard) = (may.clone(), heard.clone());
+        async move {
+            let ours = ExtensionHandshake::ours("leech").encode();
+            let ours = Message::Extended { id: extension::HANDSHAKE, payload: ours };
+            wire.say(&[Message::HaveNone, ours, Message::Interested]).await;
+            wire.hear_until(|message| *message == Message::Unchoke).await;
+            may.notified().await;
+            wire.say(&[Message::Request(block)]).await;
+            while let Some(message) = wire.hear().await {
+                if heard.send(message).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    (peer.await, hears)
+}
+
+/// The disk has lost what is shared: that is told to who asks for it, and is no reason to end.
+#[tokio::test]
+async fn what_cannot_be_read_is_not_given() {
+    let made = Made::new(2, 2);
+    let to = tempfile::tempdir().unwrap();
+    let may = Arc::new(Notify::new());
+    let block = Block { piece: 1, begin: 0, len: BLOCK };
+    let (leech, mut hears) = leech(&made, block, may.clone()).await;
+    let honest = Peer::honest(&made, &[0, 1], at_once()).await;
+    let config = BitTorrentConfig::new().with_seed(SeedGoal::FOREVER);
+    let handle = made.fetch(config, &[&honest, &leech]).to_dir(to.path()).start();
+    shares(&handle).await;
+    std::fs::OpenOptions::new().write(true).open(to.path().join("file.bin")).unwrap().set_len(1).unwrap();
+    may.notify_one();
+    let gone = Message::Extended { id: Extension::DontHave.number(), payload: encode_dont_have(1) };
+    let mut expected = vec![gone, Message::Reject(block)];
+    while !expected.is_empty() {
+        let message = timeout(NEVER, hears.recv()).await.unwrap().expect("the connection has ended");
+        expected.retain(|expected| *expected != message);
+    }
+    handle.stop();
+    handle.wait().await.unwrap();
+}
+
+/// Of two files one is wanted, and that is given once.
+#[tokio::test]
+async fn the_ratio_is_of_what_was_wanted() {
+    let made = Made::planned(9, 1, |len, options| {
+        let files =
+            vec![NewFile::new(["small.bin"], BLOCK.into()), NewFile::new(["large.bin"], len - u64::from(BLOCK))];
+        Plan::folder("folder", files, options)
+    });
+    let to = tempfile::tempdir().unwrap();
+    let may = Arc::new(Notify::new());
+    let (leech, _hears) = leech(&made, Block { piece: 0, begin: 0, len: BLOCK }, may.clone()).await;
+    let honest = Peer::honest(&made, &[0], at_once()).await;
+    let config = BitTorrentConfig::new().with_seed(SeedGoal::ratio(1.0));
+    let download = made.fetch(config, &[&honest, &leech]).select(|path| path.to_string().contains("small"));
+    let handle = download.to_dir(to.path()).start();
+    shares(&handle).await;
+    may.notify_one();
+    let report = timeout(NEVER, handle.wait()).await.expect("the goal is never reached").unwrap();
+    assert_eq!(report.uploaded, u64::from(BLOCK));
 }

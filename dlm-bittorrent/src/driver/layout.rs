@@ -66,6 +66,13 @@ impl Layout {
         self.piece(piece).iter().any(|span| transfer.is_wanted(span.entry))
     }
 
+    /// How many bytes somebody wants.
+    pub(super) fn wanted_len(&self, transfer: &Transfer) -> u64 {
+        let files = self.info.files().iter().zip(&self.entries);
+        let wanted = files.filter(|(file, entry)| !file.is_pad && entry.is_some_and(|entry| transfer.is_wanted(entry)));
+        wanted.map(|(file, _)| file.len).sum()
+    }
+
     /// Whether the piece is here.
     pub(super) fn is_sealed(&self, transfer: &Transfer, piece: u32) -> bool {
         self.piece(piece).iter().all(|span| transfer.is_sealed(span))

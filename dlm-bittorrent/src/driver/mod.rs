@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use dlm_api::{Error, Limiter, Peers, Result, Sharing, Transfer};
 use tokio::sync::{Notify, mpsc};
-use tokio::time;
+use tokio::{task, time};
 
 use crate::config::BitTorrentConfig;
 use crate::metainfo::Info;
@@ -37,8 +37,14 @@ use store::Store;
 /// How often a swarm's timers are looked at.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often pieces are looked for that other sources have brought, while there are such.
+/// How often pieces are looked for that other sources have brought, or that an earlier run had and that are proven by now.
 const ELSEWHERE: Duration = Duration::from_secs(5);
+
+/// How many pieces are looked at then: some 10 ms of work. Where more are missing, the others' turn comes next time.
+const LOOKED_AT: usize = 65_536;
+
+/// After how many pieces others on the same thread have their turn.
+const AT_A_TIME: usize = 4096;
 
 /// How long trackers are told, at the end, that we leave. It is a courtesy, and nobody is to wait for it.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -167,7 +173,8 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     let layout = Layout::learn(&info, &transfer)?;
     // From here on it isn't over before we say so.
     let mut sharing = Some(transfer.share());
-    let (geometry, had) = pieces(&info, &layout, &transfer)?;
+    let (geometry, had, unwanted) = pieces(&info, &layout, &transfer).await?;
+    let wanted_len = layout.wanted_len(&transfer);
     let was_complete = had.is_full();
     let torrent = {
         let config = Config::new(*info.info_hash().as_bytes(), common.peer_id)
@@ -175,8 +182,7 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
             .with_upload_slots(common.config.upload_slots)
             .with_filter(common.config.filter.clone());
         let mut swarm = Swarm::new(now(), config, geometry, had, fastrand::Rng::new());
-        let is_unwanted = |piece: &u32| !layout.is_wanted(&transfer, *piece);
-        swarm.set_priorities((0..geometry.pieces()).filter(is_unwanted).map(|piece| (piece, Priority::UNWANTED)));
+        swarm.set_priorities(unwanted.into_iter().map(|piece| (piece, Priority::UNWANTED)));
         Arc::new(Torrent {
             swarm: Mutex::new(swarm),
             store: Store::new(transfer.clone(), layout, geometry),
@@ -200,7 +206,7 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     let mut dialer = dialer::Dialer::new(torrent.clone());
     let mut tick = time::interval(TICK);
     tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-    let mut looked = now();
+    let (mut looked, mut look_from) = (now(), 0);
     let mut complete_since: Option<Instant> = None;
     loop {
         if let Some(error) = torrent.failure() {
@@ -214,7 +220,7 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
         }
         if let Some(since) = complete_since {
             let uploaded = torrent.swarm().stats().uploaded;
-            if common.config.seed.is_reached(uploaded, torrent.info.len(), now().saturating_duration_since(since)) {
+            if common.config.seed.is_reached(uploaded, wanted_len, now().saturating_duration_since(since)) {
                 break;
             }
         }
@@ -239,9 +245,9 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
                     swarm.stats()
                 };
                 // Not at each change: with a fast peer there are thousands a second, and nearly all of them are our own.
-                if transfer.live_sources() > 1 && now().saturating_duration_since(looked) >= ELSEWHERE {
+                if now().saturating_duration_since(looked) >= ELSEWHERE {
+                    look_from = look_elsewhere(&torrent, look_from).await;
                     looked = now();
-                    look_elsewhere(&torrent, &transfer);
                 }
                 announcer.figures().set(stats.uploaded, stats.downloaded, transfer.left());
                 let copies = stats.copies.whole.saturating_mul(1000) + (stats.copies.fraction * 1000.0) as u32;
@@ -256,28 +262,43 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     Ok(())
 }
 
-/// How the torrent is cut, and which of its pieces are here.
-fn pieces(info: &Info, layout: &Layout, transfer: &Transfer) -> Result<(Geometry, Bitfield)> {
+/// How the torrent is cut, which of its pieces are here, and which of them nobody wants.
+async fn pieces(info: &Info, layout: &Layout, transfer: &Transfer) -> Result<(Geometry, Bitfield, Vec<u32>)> {
     let cut = |e| Error::new(dlm_api::ErrorKind::InvalidInput, "the torrent can't be cut into pieces").with_source(e);
     let geometry = Geometry::new(info.len(), info.piece_len()).map_err(cut)?;
-    let mut had = Bitfield::new(geometry.pieces());
-    for piece in (0..geometry.pieces()).filter(|piece| layout.is_sealed(transfer, *piece)) {
-        had.insert(piece);
+    let (mut had, mut unwanted) = (Bitfield::new(geometry.pieces()), Vec::new());
+    for piece in 0..geometry.pieces() {
+        if layout.is_sealed(transfer, piece) {
+            had.insert(piece);
+        } else if !layout.is_wanted(transfer, piece) {
+            unwanted.push(piece);
+        }
+        if (piece as usize).is_multiple_of(AT_A_TIME) {
+            task::yield_now().await;
+        }
     }
-    Ok((geometry, had))
+    Ok((geometry, had, unwanted))
 }
 
-/// Other sources have brought something.
-fn look_elsewhere(torrent: &Torrent, transfer: &Transfer) {
+/// Looks whether missing pieces are here after all, from one on, and says where to go on the next time.
+async fn look_elsewhere(torrent: &Torrent, from: u32) -> u32 {
     let missing: Vec<u32> = {
         let swarm = torrent.swarm();
-        (0..swarm.geometry().pieces()).filter(|piece| !swarm.had().has(*piece)).collect()
+        let all = swarm.geometry().pieces();
+        (from..all).chain(0..from.min(all)).filter(|piece| !swarm.had().has(*piece)).take(LOOKED_AT).collect()
     };
-    let layout = torrent.store.layout();
-    let here: Vec<u32> = missing.into_iter().filter(|piece| layout.is_sealed(transfer, *piece)).collect();
-    let mut swarm = torrent.swarm();
-    here.into_iter().for_each(|piece| swarm.piece_had_elsewhere(now(), piece));
-    swarm.changed();
+    let store = &torrent.store;
+    for some in missing.chunks(AT_A_TIME) {
+        let here = some.iter().copied().filter(|piece| store.layout().is_sealed(store.transfer(), *piece));
+        for piece in here.collect::<Vec<_>>() {
+            if torrent.swarm().piece_had_elsewhere(now(), piece) {
+                // What we were fetching of it is not needed.
+                store.forget_all(piece);
+            }
+        }
+        task::yield_now().await;
+    }
+    missing.last().map_or(0, |last| last + 1)
 }
 
 /// The time, which tests may hold still.

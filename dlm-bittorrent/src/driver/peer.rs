@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 
 use super::downloads::{self, Came};
 use super::store::is_fatal;
-use super::{Connection, Torrent, now, uploads};
+use super::uploads::{self, Answer};
+use super::{Connection, Torrent, now};
 use crate::peer::MetadataServer;
 use crate::session::{Ready, Session};
 use crate::swarm::{PeerKey, Received, Swarm};
@@ -90,7 +91,7 @@ struct Peer {
     /// What came, on its way into the leases of its pieces. Nothing is read meanwhile: that is the back-pressure.
     writing: Option<BoxFuture<'static, Result<()>>>,
     /// What the peer asked for, on its way to it.
-    answering: Option<BoxStream<'static, Result<(Block, Bytes)>>>,
+    answering: Option<BoxStream<'static, Answer>>,
     /// What is to be sent, but for the content of blocks.
     text: BytesMut,
     /// The request that is to be answered next, which did not go on where the one before it ended.
@@ -130,9 +131,10 @@ impl Peer {
                 }
                 Some(answer) = next_of(answering), if has_room => {
                     match answer {
-                        Some(answer) => self.upload(answer?),
+                        Some(answer) => self.upload(answer),
                         None => self.answering = None,
                     }
+                    // What it has to be told is told when it is woken.
                     continue;
                 }
                 ready = session.wait(reads) => match ready? {
@@ -231,8 +233,12 @@ impl Peer {
         }
     }
 
-    /// Sends a block.
-    fn upload(&mut self, (block, data): (Block, Bytes)) {
+    /// Sends a block, or says that it isn't sent.
+    fn upload(&mut self, (block, data): Answer) {
+        let Some(data) = data else {
+            self.torrent.swarm().not_uploaded(self.key, block);
+            return;
+        };
         self.text.extend_from_slice(&piece_head(block.piece, block.begin, block.len));
         self.flush_text();
         self.session.out().push(data);
@@ -276,6 +282,7 @@ impl Peer {
                     swarm.set_upload_only(self.key, upload_only);
                 }
                 theirs.update(handshake);
+                swarm.set_dont_have(self.key, theirs.number_of(Extension::DontHave));
             }
             Some(Extension::Metadata) => {
                 let Ok(Some(MetadataMessage::Request(piece))) = MetadataMessage::decode(payload) else { return };

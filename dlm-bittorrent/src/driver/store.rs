@@ -120,6 +120,11 @@ impl Store {
         Ok(Outcome::Lost)
     }
 
+    /// Gives up the piece's lease, if there is one.
+    pub(super) fn forget_all(&self, piece: u32) {
+        self.lock().remove(&piece);
+    }
+
     /// Gives up the piece's lease, if it is this one. Only one of those who hold it learns so that it was: what became of the
     /// piece is told once.
     pub(super) fn forget(&self, piece: u32, partial: &Arc<AsyncMutex<Partial>>) -> bool {
@@ -145,7 +150,7 @@ impl Claims for &Store {
     }
 
     fn release(&mut self, piece: u32) {
-        self.lock().remove(&piece);
+        self.forget_all(piece);
     }
 
     fn has_rivals(&self) -> bool {

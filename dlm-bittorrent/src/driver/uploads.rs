@@ -4,36 +4,49 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dlm_api::{ErrorKind, Result};
-use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use futures::stream::{self, BoxStream, StreamExt};
 
 use super::Torrent;
 use crate::wire::Block;
 
+/// The answer to a request: the block's bytes, or nothing if they can't be read.
+pub(super) type Answer = (Block, Option<Bytes>);
+
 /// Reads blocks that follow each other, all at once, and lets one after the other pass the limit of what is given.
-pub(super) fn answers(torrent: Arc<Torrent>, blocks: Vec<Block>) -> BoxStream<'static, Result<(Block, Bytes)>> {
+pub(super) fn answers(torrent: Arc<Torrent>, blocks: Vec<Block>) -> BoxStream<'static, Answer> {
     let reader = torrent.clone();
-    let all = stream::once(async move { read_all(&reader, &blocks).await });
-    let each = all.map_ok(|read| stream::iter(read).map(Ok)).try_flatten();
-    let passed = each.and_then(move |(block, data): (Block, Bytes)| {
+    let all = stream::once(async move { stream::iter(read_all(&reader, &blocks).await) }).flatten();
+    let passed = all.then(move |(block, data)| {
         let torrent = torrent.clone();
         async move {
-            torrent.common.uploads.pass(block.len.into()).await;
-            Ok((block, data))
+            if data.is_some() {
+                torrent.common.uploads.pass(block.len.into()).await;
+            }
+            (block, data)
         }
     });
     passed.boxed()
 }
 
-/// The bytes of blocks that follow each other; none if they are not here any more.
-async fn read_all(torrent: &Torrent, blocks: &[Block]) -> Result<Vec<(Block, Bytes)>> {
-    let Some(first) = blocks.first() else { return Ok(Vec::new()) };
+/// The bytes of blocks of one piece that follow each other.
+async fn read_all(torrent: &Torrent, blocks: &[Block]) -> Vec<Answer> {
+    let Some(first) = blocks.first() else { return Vec::new() };
     let len = blocks.iter().map(|block| block.len).sum();
-    let Some(data) = read(torrent, Block { len, ..*first }).await? else { return Ok(Vec::new()) };
+    let data = match read(torrent, Block { len, ..*first }).await {
+        Ok(data) => data,
+        // It is nothing that fetching depends on.
+        Err(error) => {
+            let piece = first.piece;
+            torrent.store.transfer().warn(format!("piece {piece} can't be given to others: {}", error.chain()));
+            torrent.swarm().withhold(piece);
+            None
+        }
+    };
     let slice = |block: &Block| {
         let at = (block.begin - first.begin) as usize;
-        (*block, data.slice(at..at + block.len as usize))
+        (*block, data.as_ref().map(|data| data.slice(at..at + block.len as usize)))
     };
-    Ok(blocks.iter().map(slice).collect())
+    blocks.iter().map(slice).collect()
 }
 
 /// The bytes of a block; `None` if they are not here any more.

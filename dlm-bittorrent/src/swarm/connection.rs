@@ -91,6 +91,13 @@ impl Swarm {
         }
     }
 
+    /// The peer gave this number to `lt_donthave` (BEP 54), or none.
+    pub fn set_dont_have(&mut self, key: PeerKey, number: Option<u8>) {
+        if let Some(peer) = self.peer_mut(key) {
+            peer.dont_have = number;
+        }
+    }
+
     /// The blocks that came from the peer are being written, and nothing is read from it meanwhile: it is not blamed for its
     /// silence until [`written`](Self::written) is called.
     pub fn writing(&mut self, now: Instant, key: PeerKey) {

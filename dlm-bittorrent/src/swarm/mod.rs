@@ -28,6 +28,7 @@ mod upload;
 mod verdict;
 mod window;
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -161,6 +162,8 @@ pub struct Swarm {
     down: Meter,
     up: Meter,
     wasted: u64,
+    /// Pieces that are had and can't be read.
+    withheld: HashSet<u32>,
 }
 
 #[derive(Default, Debug)]
@@ -195,6 +198,7 @@ impl Swarm {
             down: Meter::default(),
             up: Meter::default(),
             wasted: 0,
+            withheld: HashSet::new(),
         }
     }
 

@@ -43,6 +43,8 @@ pub(super) struct Peer {
     /// How many of its pieces are missing here.
     pub(super) useful: u32,
     pub(super) upload_only: bool,
+    /// The number under which it is told what is had no longer (BEP 54).
+    pub(super) dont_have: Option<u8>,
 
     pub(super) chokes_us: bool,
     pub(super) wants_us: bool,
@@ -109,6 +111,7 @@ impl Peer {
             introduced: false,
             useful: 0,
             upload_only: false,
+            dont_have: None,
             chokes_us: true,
             wants_us: false,
             is_choked: true,

@@ -23,17 +23,19 @@ impl Swarm {
         let before = out.len();
         let had = self.picker.had();
         if !std::mem::replace(&mut peer.greeted, true) {
+            let mut given = had.clone();
+            self.withheld.iter().for_each(|piece| _ = given.remove(*piece));
             match () {
-                () if peer.fast && had.is_full() => encode(&Message::HaveAll, out),
-                () if peer.fast && had.is_empty() => encode(&Message::HaveNone, out),
-                () if had.is_empty() => {}
-                () => encode(&Message::Bitfield(had.to_wire()), out),
+                () if peer.fast && given.is_full() => encode(&Message::HaveAll, out),
+                () if peer.fast && given.is_empty() => encode(&Message::HaveNone, out),
+                () if given.is_empty() => {}
+                () => encode(&Message::Bitfield(given.to_wire()), out),
             }
             peer.told = self.log.len();
         }
         // Who has a piece is not told that we have it, too.
         for piece in self.log.get(peer.told..).unwrap_or_default() {
-            if !peer.pieces.has(*piece) {
+            if !peer.pieces.has(*piece) && !self.withheld.contains(piece) {
                 encode(&Message::Have(*piece), out);
             }
         }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::peer::MAX_UPLOAD_LEN;
+use crate::wire::extension::encode_dont_have;
 use crate::wire::{Block, Message};
 
 use super::{Fault, PeerKey, Swarm};
@@ -28,6 +29,27 @@ impl Swarm {
         self.up.add(bytes);
     }
 
+    /// A block that [`next_upload`](Self::next_upload) named can't be read: it is not sent.
+    pub fn not_uploaded(&mut self, key: PeerKey, block: Block) {
+        self.refuse(key, block);
+    }
+
+    /// A piece that is had can't be read. It is given to nobody from now on, and those who may count on it are told (BEP 54).
+    pub fn withhold(&mut self, piece: u32) {
+        if !self.picker.had().has(piece) || !self.withheld.insert(piece) {
+            return;
+        }
+        for slot in 0..self.slots.len() {
+            let key = PeerKey { slot: slot as u32, generation: self.slots[slot].generation };
+            let Some(peer) = super::peer_of_mut(&mut self.slots, key) else { continue };
+            peer.granted.retain(|granted| *granted != piece);
+            if let Some(id) = peer.dont_have.filter(|_| peer.greeted && !peer.pieces.has(piece)) {
+                peer.pending.push(Message::Extended { id, payload: encode_dont_have(piece) });
+                super::wake(&mut self.awake, peer, key);
+            }
+        }
+    }
+
     pub(super) fn requested(&mut self, now: Instant, key: PeerKey, block: Block) -> Result<(), Fault> {
         let Some(peer) = super::peer_of_mut(&mut self.slots, key) else { return Err(Fault::Gone) };
         let exists = block.len <= MAX_UPLOAD_LEN && self.geometry.contains(block);
@@ -39,7 +61,8 @@ impl Swarm {
             self.refuse(key, block);
             return Ok(());
         }
-        let is_granted = !peer.is_choked || (peer.fast && peer.granted.contains(&block.piece));
+        let is_there = !self.withheld.contains(&block.piece);
+        let is_granted = is_there && !peer.is_choked || (is_there && peer.fast && peer.granted.contains(&block.piece));
         if is_granted && peer.uploads.push(block) {
             super::wake(&mut self.awake, peer, key);
             return Ok(());

@@ -121,13 +121,19 @@ impl Swarm {
         }
     }
 
-    /// Another source has the piece: it can be read, and need not be fetched. A claim that there was is over.
-    pub fn piece_had_elsewhere(&mut self, now: Instant, piece: u32) {
-        if piece < self.geometry.pieces() && !self.picker.had().has(piece) {
-            self.remove_partial(piece);
-            self.suspects.remove(piece);
-            self.complete(now, piece);
+    /// Another source has the piece: it can be read, and need not be fetched. A claim that there was is over. Not so if all of
+    /// its blocks have come from peers: then that they are written, and what became of it, is told anyway. The answer is
+    /// whether this brought something new.
+    pub fn piece_had_elsewhere(&mut self, now: Instant, piece: u32) -> bool {
+        let row = self.partials.find(piece).and_then(|row| self.partials.get(row));
+        let is_ours = row.is_some_and(|row| row.missing == 0);
+        if is_ours || piece >= self.geometry.pieces() || self.picker.had().has(piece) {
+            return false;
         }
+        self.remove_partial(piece);
+        self.suspects.remove(piece);
+        self.complete(now, piece);
+        true
     }
 
     /// Something in the ledger has changed: pieces that it would not give may be had now.

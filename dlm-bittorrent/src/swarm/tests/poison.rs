@@ -151,3 +151,21 @@ fn nobody_joins_the_piece_of_a_suspect() {
     assert!(!alone.is_empty() && alone.len() < 6);
     assert_eq!(test.requests(keys[2]), []);
 }
+
+/// It is sealed before anybody says so; who sent what would be forgotten.
+#[test]
+fn a_piece_whose_blocks_all_came_is_not_had_from_elsewhere() {
+    let mut test = Scripted::new(2, 2);
+    let key = test.seed(1);
+    let blocks = test.requests(key);
+    let piece = blocks[0].piece;
+    for block in &blocks {
+        assert!(!test.swarm.piece_had_elsewhere(test.now, 9), "there is none");
+        let message = test.good(*block);
+        test.hear(key, message);
+    }
+    assert!(!test.swarm.piece_had_elsewhere(test.now, piece));
+    test.swarm.piece_done(test.now, piece, &mut |_| None);
+    assert!(!test.swarm.piece_had_elsewhere(test.now, piece), "it is had");
+    assert!(test.swarm.piece_had_elsewhere(test.now, 1 - piece));
+}

@@ -151,3 +151,21 @@ fn who_gives_is_given() {
     assert!(giving.into_iter().all(|key| !is_choked(key)));
     assert_eq!(keys.iter().filter(|key| !is_choked(**key)).count(), 3, "and one is tried");
 }
+
+#[test]
+fn what_cannot_be_read_is_given_to_nobody() {
+    let (mut test, key) = seeding();
+    test.swarm.set_dont_have(key, Some(9));
+    for piece in [3, 12, 3] {
+        test.swarm.withhold(piece);
+    }
+    let gone = Message::Extended { id: 9, payload: crate::wire::extension::encode_dont_have(3) };
+    assert_eq!(test.say(key), [gone], "it has the other one itself");
+    (0..20).for_each(|_| _ = test.hear(key, Message::Request(block(3))));
+    assert_eq!(test.say(key), vec![Message::Reject(block(3)); 20], "it may not know yet: that is no fault");
+    assert_eq!(test.swarm.next_upload(test.now, key), None);
+    let late = test.connect(2);
+    let mut bits = Bitfield::full(20);
+    [3, 12].iter().for_each(|piece| _ = bits.remove(*piece));
+    assert_eq!(test.say(late), [Message::Bitfield(bits.to_wire())]);
+}
