@@ -113,9 +113,7 @@ impl Conductor {
 
     /// Sources that were done may have something to do again.
     fn rouse(&mut self) {
-        for runner in self.runners.iter_mut().filter(|r| matches!(r.state, RunnerState::Done)) {
-            runner.state = RunnerState::Idle;
-        }
+        self.runners.iter_mut().for_each(Runner::rouse);
     }
 
     /// Pieces that were learned after their bytes had come are checked, several at once on the engine's threads.
