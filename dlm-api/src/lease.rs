@@ -1,6 +1,7 @@
 //! [`Lease`]: a source's exclusive right to write some spans.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::event::Event;
 use crate::fact::Piece;
-use crate::ledger::{Grant, PieceId};
+use crate::ledger::{Grant, Ledger, PieceId};
 use crate::pipeline::{READ_BACK, now};
 use crate::span::{EntryId, LeaseId, OPEN_END, Span};
 use crate::transfer::{Transfer, too_large};
@@ -111,7 +112,10 @@ impl Lease {
         {
             return Err(too_large(end, max));
         }
-        if let Some(other) = shared.seams.check(entry, offset, &data) {
+        // Where a digest says what is right, an overlap says nothing more: the bytes of either may be the wrong ones.
+        if let Some(other) = shared.seams.check(entry, offset, &data)
+            && !shared.ledger(|ledger| is_all_in_pieces(ledger, entry, offset..end))
+        {
             return Err(shared.disagreement(self.transfer.source(), other, &Span::new(entry, offset..end)));
         }
         if self.prepared != Some(entry) {
@@ -311,6 +315,16 @@ impl Lease {
     }
 }
 
+/// Whether each byte of the range has a piece, and thereby a digest.
+fn is_all_in_pieces(ledger: &Ledger, entry: EntryId, range: Range<u64>) -> bool {
+    let mut at = range.start;
+    while at < range.end {
+        let Some(piece) = ledger.piece_range_at(entry, at) else { return false };
+        at = piece.end;
+    }
+    true
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         self.transfer.shared.ledger(|ledger| ledger.release(self.id));
@@ -360,3 +374,6 @@ impl Buffer {
 fn total(chunks: &[Bytes]) -> u64 {
     chunks.iter().map(|chunk| chunk.len() as u64).sum()
 }
+
+#[cfg(test)]
+mod tests;
