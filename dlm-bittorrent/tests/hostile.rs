@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use dlm_api::{Client, Download, Event, Handle, Report, State};
+use dlm_api::{Algorithm, Client, Download, ErrorKind, Event, Handle, Report, State};
 use dlm_bittorrent::metainfo::create::{NewFile, Options, Plan};
 use dlm_bittorrent::wire::extension::{self, Extension, ExtensionHandshake, encode_dont_have};
 use dlm_bittorrent::wire::{Block, Decoder, Handshake, Message, PeerId, Reserved, encode};
@@ -66,15 +66,9 @@ impl Made {
         Message::Bitfield(bits.into())
     }
 
-    /// Fetches it from peers at these addresses.
+    /// Fetches it from these peers.
     fn fetch(&self, config: BitTorrentConfig, peers: &[&Peer]) -> Download {
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-        let here = |config: BitTorrentConfig, peer: &&Peer| {
-            config.with_peer(HostPort::new(&peer.address.ip().to_string(), peer.address.port()).unwrap())
-        };
-        let config = peers.iter().fold(config.with_listen(None), here);
-        let client = Client::builder().threads(2).protocol(BitTorrent::with_config(config).unwrap()).build();
+        let client = Client::builder().threads(2).protocol(torrents(config, peers)).build();
         client.download_container("file:///made.torrent", self.torrent.to_vec())
     }
 
@@ -86,6 +80,16 @@ impl Made {
         assert!(std::fs::read(to.path().join("file.bin")).unwrap() == self.content, "the content differs");
         report
     }
+}
+
+/// BitTorrent that knows of these peers.
+fn torrents(config: BitTorrentConfig, peers: &[&Peer]) -> BitTorrent {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    let with = |config: BitTorrentConfig, peer: &&Peer| {
+        config.with_peer(HostPort::new(&peer.address.ip().to_string(), peer.address.port()).unwrap())
+    };
+    BitTorrent::with_config(peers.iter().fold(config.with_listen(None), with)).unwrap()
 }
 
 /// Somebody who can be connected to, and does each time what it was told.
@@ -316,4 +320,29 @@ async fn the_ratio_is_of_what_was_wanted() {
     may.notify_one();
     let report = timeout(NEVER, handle.wait()).await.expect("the goal is never reached").unwrap();
     assert_eq!(report.uploaded, u64::from(BLOCK));
+}
+
+/// The user says how the content is cut. Pieces shorter than the torrent's are checked in theirs; longer ones no peer brings.
+#[tokio::test]
+async fn pieces_of_another_length_are_used_or_refused() {
+    let made = Made::new(4, 2);
+    let digests = |blocks: u32| {
+        let pieces = made.content.chunks((blocks * BLOCK) as usize);
+        pieces.map(|piece| dlm_api::Digest::new(Algorithm::Sha1, &Sha1::digest(piece)[..]).unwrap()).collect::<Vec<_>>()
+    };
+    for (blocks, fits) in [(1, true), (4, false)] {
+        let to = tempfile::tempdir().unwrap();
+        let honest = Peer::honest(&made, &[0, 1, 2, 3], at_once()).await;
+        let torrent = Metainfo::parse(made.torrent.clone()).unwrap();
+        let source = torrents(BitTorrentConfig::new(), &[&honest]).torrent(&torrent);
+        let download = Client::builder().threads(2).build().download_from_sources().source(source);
+        let job = download.pieces(u64::from(blocks * BLOCK), digests(blocks)).to_file(to.path().join("file.bin"));
+        let fetched = timeout(NEVER, job).await.expect("it neither comes nor is refused");
+        if fits {
+            fetched.unwrap();
+            assert!(std::fs::read(to.path().join("file.bin")).unwrap() == made.content);
+        } else {
+            assert_eq!(fetched.unwrap_err().kind(), ErrorKind::Unsupported);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use dlm_api::{Algorithm, Digest, EntryId, EntryPath, Fact, Piece, Result, Span, Transfer};
+use dlm_api::{Algorithm, Digest, EntryId, EntryPath, Error, ErrorKind, Fact, Piece, Result, Scope, Span, Transfer};
 
 use crate::metainfo::Info;
 
@@ -64,6 +64,34 @@ impl Layout {
     /// Whether somebody wants a byte of the piece.
     pub(super) fn is_wanted(&self, transfer: &Transfer, piece: u32) -> bool {
         self.piece(piece).iter().any(|span| transfer.is_wanted(span.entry))
+    }
+
+    /// Says so if longer pieces that somebody else told of hold in place of the torrent's: what has one digest is given out as
+    /// one, and a swarm brings it piece by piece.
+    ///
+    /// # Errors
+    /// If that is so for every file that is wanted, so that nothing can be fetched.
+    pub(super) fn check_division(&self, transfer: &Transfer) -> Result<()> {
+        let len = |spans: &[Span]| spans.iter().map(Span::len).sum::<u64>();
+        let (mut fits, mut is_cut_otherwise) = (false, false);
+        for (file, entry) in self.info.files().iter().zip(&self.entries) {
+            if file.len == 0 || !entry.is_some_and(|entry| transfer.is_wanted(entry)) {
+                continue;
+            }
+            let first = self.piece((file.offset / u64::from(self.info.piece_len())) as u32);
+            let is_same = len(&transfer.grown_to_pieces(&first)) == len(&first);
+            fits |= is_same;
+            is_cut_otherwise |= !is_same;
+        }
+        let message = "the pieces that are known are not the torrent's";
+        match (fits, is_cut_otherwise) {
+            (false, true) => Err(Error::new(ErrorKind::Unsupported, message).with_scope(Scope::Source)),
+            (true, true) => {
+                transfer.warn(format!("{message}: some files can't come from its peers"));
+                Ok(())
+            }
+            (_, false) => Ok(()),
+        }
     }
 
     /// How many bytes somebody wants.

@@ -176,6 +176,9 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     let (geometry, had, unwanted) = pieces(&info, &layout, &transfer).await?;
     let wanted_len = layout.wanted_len(&transfer);
     let was_complete = had.is_full();
+    if !was_complete {
+        layout.check_division(&transfer)?;
+    }
     let torrent = {
         let config = Config::new(*info.info_hash().as_bytes(), common.peer_id)
             .with_peers(common.config.max_peers, common.config.max_half_open)
