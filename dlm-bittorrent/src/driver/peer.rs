@@ -287,7 +287,10 @@ impl Peer {
             Some(Extension::Metadata) => {
                 let Ok(Some(MetadataMessage::Request(piece))) = MetadataMessage::decode(payload) else { return };
                 let Some(number) = theirs.number_of(Extension::Metadata) else { return };
-                let answer = self.metadata.answer(now(), piece, Some(self.torrent.info.info_bytes()));
+                // Who doesn't read what it asked for isn't given more.
+                let has_room = self.session.out().len() < MAX_WAITING;
+                let info = Some(self.torrent.info.info_bytes()).filter(|_| has_room);
+                let answer = self.metadata.answer(now(), piece, info);
                 encode(&Message::Extended { id: number, payload: answer.encode() }, &mut self.text);
                 self.flush_text();
             }

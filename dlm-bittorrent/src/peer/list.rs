@@ -67,7 +67,7 @@ pub enum Added {
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Ended {
-    /// It never got as far as a handshake, or broke a rule.
+    /// It never got as far as a handshake, sent and took nothing, or broke a rule.
     Failed,
     /// It did what it could.
     Served,
@@ -191,7 +191,6 @@ impl PeerList {
                 self.half_open -= 1;
             }
             peer.state = State::Connected;
-            peer.failures = 0;
         }
     }
 
@@ -214,7 +213,10 @@ impl PeerList {
             State::Connected => self.connections = self.connections.saturating_sub(1),
         }
         let wait = match how {
-            Ended::Served => SERVED,
+            Ended::Served => {
+                peer.failures = 0;
+                SERVED
+            }
             Ended::Useless => MAX_BACK_OFF,
             Ended::Failed => {
                 peer.failures += 1;

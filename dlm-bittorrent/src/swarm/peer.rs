@@ -12,6 +12,9 @@ use super::Close;
 use super::window::Window;
 use crate::peer::budget::Budget;
 
+/// Who has rejected blocks of so many pieces in a few seconds is not asked for others either.
+const MAX_REJECTED: usize = 8;
+
 /// Where a block stands in the table of partial pieces. While it is referred to, its row stays.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct BlockRef {
@@ -53,10 +56,12 @@ pub(super) struct Peer {
     pub(super) is_wanted: bool,
     pub(super) unchoke: bool,
 
-    /// Pieces that may be requested of it while it chokes, and those that it may request.
+    /// Pieces that may be requested of it while it chokes, and those that it may request, each with how many more blocks.
     pub(super) allowed: Vec<u32>,
-    pub(super) granted: Vec<u32>,
+    pub(super) granted: Vec<(u32, u32)>,
     pub(super) suggested: VecDeque<u32>,
+    /// Pieces of which it has rejected a block lately although it doesn't choke us, and when.
+    pub(super) rejected: Vec<(u32, Instant)>,
 
     pub(super) requests: VecDeque<Request>,
     /// How many of them are not stale.
@@ -120,6 +125,7 @@ impl Peer {
             allowed: Vec::new(),
             granted: Vec::new(),
             suggested: VecDeque::new(),
+            rejected: Vec::new(),
             requests: VecDeque::new(),
             live: 0,
             window: Window::new(),
@@ -159,7 +165,13 @@ impl Peer {
 
     /// Whether it may be asked for blocks of this piece now, if it has it.
     pub(super) fn may_be_asked(&self, piece: u32) -> bool {
-        !self.chokes_us || self.allowed.contains(&piece)
+        let has_rejected = self.rejected.iter().any(|(rejected, _)| *rejected == piece);
+        !has_rejected && !self.rejects_all() && (!self.chokes_us || self.allowed.contains(&piece))
+    }
+
+    /// Whether it has rejected so much lately that it is left alone for a while.
+    pub(super) fn rejects_all(&self) -> bool {
+        self.rejected.len() >= MAX_REJECTED
     }
 
     /// Whether it sends a piece of this length within 20 seconds: then it gets whole pieces for itself, whose blocks come

@@ -19,6 +19,9 @@ const MAX_UNSOLICITED: u32 = 16;
 /// The most pieces that a peer can allow us while it chokes us. The BEP suggests 10.
 const MAX_ALLOWED: usize = 64;
 
+/// How often each block of a piece that is given for free is given to one peer: connections break, and blocks get lost.
+const GRANTS: u32 = 3;
+
 /// The most suggestions kept; the oldest go.
 const MAX_SUGGESTED: usize = 16;
 
@@ -114,8 +117,7 @@ impl Swarm {
             return Err(Fault::Flood);
         }
         let has_budget = match message {
-            Message::Request(_) | Message::Cancel(_) | Message::Have(_) => true,
-            Message::Reject(_) => peer.refused.spend(now),
+            Message::Request(_) | Message::Cancel(_) | Message::Have(_) | Message::Reject(_) => true,
             Message::Extended { .. } => peer.extended.spend(now),
             _ => peer.chatter.spend(now),
         };
@@ -144,7 +146,7 @@ impl Swarm {
             Message::HaveNone => self.introduced(key, Pieces::Some(Bitfield::new(self.geometry.pieces())))?,
             Message::Request(block) => return self.requested(now, key, block).map(|()| Received::Nothing),
             Message::Cancel(block) => return self.cancelled(now, key, block).map(|()| Received::Nothing),
-            Message::Reject(block) => self.rejected(key, block),
+            Message::Reject(block) => self.rejected(now, key, block)?,
             Message::Suggest(piece) if piece < self.geometry.pieces() => {
                 peer.suggested.push_back(piece);
                 if peer.suggested.len() > MAX_SUGGESTED {
@@ -234,7 +236,7 @@ impl Swarm {
             let set = allowed_fast(peer.address.ip(), &self.config.info_hash, self.geometry.pieces(), ALLOWED_FAST);
             let had = self.picker.had();
             for piece in set.into_iter().filter(|piece| had.has(*piece) && !peer.pieces.has(*piece)) {
-                peer.granted.push(piece);
+                peer.granted.push((piece, GRANTS * self.geometry.blocks_of(piece)));
                 peer.pending.push(Message::AllowedFast(piece));
             }
         }
@@ -244,24 +246,29 @@ impl Swarm {
     }
 
     /// The peer will not answer a request.
-    fn rejected(&mut self, key: PeerKey, block: Block) {
-        let Some(peer) = self.peer_mut(key) else { return };
+    fn rejected(&mut self, now: Instant, key: PeerKey, block: Block) -> Result<(), Fault> {
+        let Some(peer) = self.peer_mut(key) else { return Ok(()) };
         let index = block.begin / BLOCK_LEN;
         let is_it = |of: BlockRef| of.piece == block.piece && of.index == index;
         let Some(request) = peer.requests.iter().find(|request| is_it(request.block)).copied() else {
             // A cancelled request may be rejected, too.
             peer.forgiven = peer.forgiven.saturating_sub(1);
-            return;
+            return if peer.refused.spend(now) { Ok(()) } else { Err(Fault::Flood) };
         };
         if peer.chokes_us {
             peer.allowed.retain(|piece| *piece != block.piece);
         } else {
-            // It has too much to do. Asking again at once would bring another rejection.
+            // It has too much to do, or can't read the piece. Asking again at once would bring another rejection.
             peer.window.overloaded();
+            if peer.rejected.iter().all(|(piece, _)| *piece != block.piece) {
+                peer.rejected.push((block.piece, now));
+            }
+            peer.current = peer.current.filter(|(_, piece)| *piece != block.piece);
         }
         self.drop_request(key, request.block, false);
         self.disown_piece(key, request.block.row);
         self.wake_hungry();
+        Ok(())
     }
 
     /// A block is there: whoever else was asked for it need not send it.

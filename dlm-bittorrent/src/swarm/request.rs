@@ -41,6 +41,10 @@ impl Swarm {
                 peer.hungry = false;
                 return;
             }
+            if peer.rejects_all() {
+                peer.hungry = true;
+                return;
+            }
             let current = match peer.current {
                 Some((row, piece)) if !self.picker.is_urgent() => self.partials.take_next(row, piece, key),
                 _ => None,

@@ -41,6 +41,9 @@ const MAX_IDLE_PIECES: usize = 64;
 /// as a limit of the rate makes it take.
 const MAX_WHOLE: Duration = Duration::from_secs(600);
 
+/// A peer that rejects a block is not asked for its piece again for so long: programs that do so are busy for seconds.
+const REJECTED: Duration = Duration::from_secs(10);
+
 /// How often pieces that the ledger would not give are asked for again.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -87,6 +90,7 @@ impl Swarm {
         if peer.is_wanted || peer.wants_us {
             peer.last_wanted = now;
         }
+        peer.rejected.retain(|(_, at)| now.saturating_duration_since(*at) < REJECTED);
         let since = |at: Instant| now.saturating_duration_since(at);
         if peer.waits_for_us.is_none() && since(peer.last_received) > SILENCE {
             self.close(key, Close::Silent);

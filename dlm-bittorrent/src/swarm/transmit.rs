@@ -68,7 +68,7 @@ fn tell_choking(peer: &mut Peer) {
     peer.pending.push(if peer.is_choked { Message::Choke } else { Message::Unchoke });
     if peer.is_choked {
         let Peer { uploads, granted, pending, fast, .. } = peer;
-        let keep = |piece: &u32| *fast && granted.contains(piece);
+        let keep = |piece: &u32| *fast && granted.iter().any(|(granted, _)| granted == piece);
         uploads.reject(
             |block| keep(&block.piece),
             |block| {

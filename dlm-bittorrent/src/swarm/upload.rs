@@ -42,7 +42,7 @@ impl Swarm {
         for slot in 0..self.slots.len() {
             let key = PeerKey { slot: slot as u32, generation: self.slots[slot].generation };
             let Some(peer) = super::peer_of_mut(&mut self.slots, key) else { continue };
-            peer.granted.retain(|granted| *granted != piece);
+            peer.granted.retain(|(granted, _)| *granted != piece);
             if let Some(id) = peer.dont_have.filter(|_| peer.greeted && !peer.pieces.has(piece)) {
                 peer.pending.push(Message::Extended { id, payload: encode_dont_have(piece) });
                 super::wake(&mut self.awake, peer, key);
@@ -62,7 +62,9 @@ impl Swarm {
             return Ok(());
         }
         let is_there = !self.withheld.contains(&block.piece);
-        let is_granted = is_there && !peer.is_choked || (is_there && peer.fast && peer.granted.contains(&block.piece));
+        let mut granted = peer.granted.iter_mut().filter(|(piece, left)| *piece == block.piece && *left > 0);
+        let mut is_free = || granted.next().map(|(_, left)| *left -= 1).is_some();
+        let is_granted = is_there && (!peer.is_choked || is_free());
         if is_granted && peer.uploads.push(block) {
             super::wake(&mut self.awake, peer, key);
             return Ok(());
@@ -76,13 +78,15 @@ impl Swarm {
 
     pub(super) fn cancelled(&mut self, now: Instant, key: PeerKey, block: Block) -> Result<(), Fault> {
         let Some(peer) = self.peer_mut(key) else { return Err(Fault::Gone) };
+        // To look for it costs something, whether it is there or has crossed the block.
+        if !peer.refused.spend(now) {
+            return Err(Fault::Flood);
+        }
         if peer.uploads.cancel(block) {
             // BEP 6: a request is answered by its block or by a rejection, cancelled ones too.
             self.refuse(key, block);
-            return Ok(());
         }
-        // It crossed the block.
-        if peer.refused.spend(now) { Ok(()) } else { Err(Fault::Flood) }
+        Ok(())
     }
 
     /// Says that a request is not answered, to those who understand it.

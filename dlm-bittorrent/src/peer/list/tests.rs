@@ -29,18 +29,37 @@ fn limits_of_the_torrent_and_of_the_caller_hold() {
 
 #[test]
 fn who_fails_is_left_alone_for_longer_and_longer_and_then_forgotten() {
-    let (mut list, mut now) = (list(), Instant::now());
-    list.add(peer(1), Origin::Tracker);
-    for failure in 1..=u32::from(MAX_FAILURES) {
-        assert_eq!(list.next(now, ROOM), Some(peer(1)));
-        list.ended(now, peer(1), true, Ended::Failed);
-        let wait = (FAILED * 4u32.pow(failure - 1)).min(MAX_BACK_OFF);
-        assert_eq!(list.next(now + wait - Duration::from_millis(1), ROOM), None);
-        assert!(list.next_due().is_none_or(|due| due == now + wait));
-        now += wait;
+    // It doesn't answer, or hangs up after its handshake.
+    for answers in [false, true] {
+        let (mut list, mut now) = (list(), Instant::now());
+        list.add(peer(1), Origin::Tracker);
+        for failure in 1..=u32::from(MAX_FAILURES) {
+            assert_eq!(list.next(now, ROOM), Some(peer(1)));
+            if answers {
+                list.connected(peer(1), true);
+            }
+            list.ended(now, peer(1), true, Ended::Failed);
+            let wait = (FAILED * 4u32.pow(failure - 1)).min(MAX_BACK_OFF);
+            assert_eq!(list.next(now + wait - Duration::from_millis(1), ROOM), None);
+            assert!(list.next_due().is_none_or(|due| due == now + wait));
+            now += wait;
+        }
+        assert!(list.is_empty());
+        assert_eq!((list.half_open(), list.connections()), (0, 0));
     }
-    assert!(list.is_empty());
-    assert_eq!(list.half_open(), 0);
+}
+
+#[test]
+fn who_has_served_us_begins_anew() {
+    let (mut list, now) = (list(), Instant::now());
+    list.add(peer(1), Origin::Tracker);
+    let later = now + MAX_BACK_OFF;
+    for how in [Ended::Failed, Ended::Failed, Ended::Served, Ended::Failed] {
+        assert_eq!(list.next(later, ROOM), Some(peer(1)));
+        list.connected(peer(1), true);
+        list.ended(now, peer(1), true, how);
+    }
+    assert_eq!(list.next_due(), Some(now + FAILED));
 }
 
 #[test]

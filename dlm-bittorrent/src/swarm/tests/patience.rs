@@ -157,3 +157,29 @@ fn a_whole_piece_of_which_nothing_is_heard_is_fetched_again() {
     assert_eq!(test.ledger.released, [0]);
     assert_eq!(test.requests(key), blocks);
 }
+
+#[test]
+fn who_rejects_is_not_asked_again_at_once() {
+    let mut test = Scripted::new(100, 4);
+    let busy = test.seed(1);
+    let mut rejected = Vec::new();
+    loop {
+        let blocks = test.requests(busy);
+        if blocks.is_empty() {
+            break;
+        }
+        for block in blocks {
+            assert!(!rejected.contains(&block.piece) || rejected.last() == Some(&block.piece), "{rejected:?}");
+            rejected.push(block.piece);
+            test.hear(busy, Message::Reject(block));
+        }
+    }
+    assert!(rejected.len() < 20, "{}", rejected.len());
+    let other = test.seed(2);
+    assert!(rejected.contains(&test.requests(other)[0].piece), "who doesn't is");
+    test.pass(SECOND * 11);
+    assert!(!test.requests(busy).is_empty());
+    // What was asked for may be rejected, however often.
+    assert!(test.swarm.peer(busy).unwrap().refused.clone().spend(test.now));
+    assert_eq!(test.closings(), []);
+}

@@ -100,6 +100,12 @@ fn a_newcomer_is_given_pieces_while_it_is_choked() {
     assert_eq!(set, crate::peer::allowed_fast(address(1).ip(), &[7; 20], 2000, 10));
     test.hear(key, Message::Request(block(set[3])));
     assert_eq!(test.swarm.next_upload(test.now, key), Some(block(set[3])));
+    for _ in 0..2 {
+        test.hear(key, Message::Request(block(set[3])));
+        assert_eq!(test.swarm.next_upload(test.now, key), Some(block(set[3])), "it may have been lost");
+    }
+    test.hear(key, Message::Request(block(set[3])));
+    assert_eq!(test.say(key), [Message::Reject(block(set[3]))], "three times is enough");
     let other = (0..2000).find(|piece| !set.contains(piece)).unwrap();
     test.hear(key, Message::Request(block(other)));
     assert_eq!(test.swarm.next_upload(test.now, key), None);
@@ -168,4 +174,16 @@ fn what_cannot_be_read_is_given_to_nobody() {
     let mut bits = Bitfield::full(20);
     [3, 12].iter().for_each(|piece| _ = bits.remove(*piece));
     assert_eq!(test.say(late), [Message::Bitfield(bits.to_wire())]);
+}
+
+#[test]
+fn to_request_and_cancel_without_end_is_a_flood() {
+    let (mut test, key) = seeding();
+    let ended = (0..20_000).find_map(|n| {
+        test.hear(key, Message::Request(block(0)));
+        let ended = test.swarm.received(test.now, key, Message::Cancel(block(0))).err().map(|fault| (n, fault));
+        let _ = test.say(key);
+        ended
+    });
+    assert_eq!(ended, Some((8000, Fault::Flood)));
 }
