@@ -10,7 +10,7 @@ use dlm_api::{Error, Result};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio::time;
 
 use super::Common;
@@ -34,24 +34,20 @@ pub(crate) struct Incoming {
 
 /// The listener of a client, for as long as a torrent needs one.
 #[derive(Default, Debug)]
-pub(crate) struct Listeners(Mutex<Weak<Listener>>);
+pub(crate) struct Listeners(AsyncMutex<Weak<Listener>>);
 
 impl Listeners {
     /// The listener; a new one if there is none.
     pub(crate) async fn get(&self, address: SocketAddr) -> Result<Arc<Listener>> {
-        let there = || self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
-        if let Some(listener) = there() {
+        // Of two torrents that start at a time, one waits for the other: a port is bound once.
+        let mut known = self.0.lock().await;
+        if let Some(listener) = known.upgrade() {
             return Ok(listener);
         }
         let failed = |e: io::Error| Error::network("cannot listen for peers", e).with("address", address);
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let port = socket.local_addr().map_err(failed)?.port();
         let listener = Arc::new(Listener { socket, port, torrents: Mutex::default() });
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(first) = known.upgrade() {
-            // Another torrent was faster.
-            return Ok(first);
-        }
         *known = Arc::downgrade(&listener);
         Ok(listener)
     }
@@ -69,11 +65,16 @@ pub(crate) struct Listener {
 pub(crate) struct Registered {
     listener: Arc<Listener>,
     torrent: InfoHash,
+    to: mpsc::Sender<Incoming>,
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.listener.torrents().remove(&self.torrent);
+        let mut torrents = self.listener.torrents();
+        // The torrent may have been started again meanwhile.
+        if torrents.get(&self.torrent).is_some_and(|to| to.same_channel(&self.to)) {
+            torrents.remove(&self.torrent);
+        }
     }
 }
 
@@ -88,8 +89,8 @@ impl Listener {
 
     /// Who connects for this torrent is passed on.
     pub(crate) fn register(self: &Arc<Self>, torrent: InfoHash, to: mpsc::Sender<Incoming>) -> Registered {
-        self.torrents().insert(torrent, to);
-        Registered { listener: self.clone(), torrent }
+        self.torrents().insert(torrent, to.clone());
+        Registered { listener: self.clone(), torrent, to }
     }
 
     /// Accepts connections, for whichever torrent they are. Each torrent does this while it runs.
@@ -119,5 +120,24 @@ impl Listener {
             // A torrent that has too many to look at takes no more.
             let _ = torrent.try_send(Incoming { stream, address, handshake });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_started_again_stays_registered() {
+        let listeners = Listeners::default();
+        let listener = listeners.get(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let torrent = InfoHash::from([1; 20]);
+        let (old, new) = (mpsc::channel(1).0, mpsc::channel(1).0);
+        let first = listener.register(torrent, old);
+        let second = listener.register(torrent, new);
+        drop(first);
+        assert_eq!(listener.torrents().len(), 1);
+        drop(second);
+        assert_eq!(listener.torrents().len(), 0);
     }
 }

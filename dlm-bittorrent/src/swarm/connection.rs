@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::peer::{Ended, MAX_UPLOADS};
+use crate::peer::{Ended, MAX_UPLOADS, network};
 use crate::wire::{Handshake, Message, Reserved};
 
 use super::peer::{Peer, Pieces};
@@ -27,7 +27,9 @@ impl Swarm {
         outgoing: bool,
         theirs: &Handshake,
     ) -> Result<PeerKey, Refusal> {
-        if let Err(refusal) = self.admit(address, theirs) {
+        if let Some(other) = self.crossed(now, address, outgoing, theirs) {
+            self.close(other, Close::Duplicate);
+        } else if let Err(refusal) = self.admit(address, theirs) {
             if outgoing {
                 let how = if refusal == Refusal::Ourselves { Ended::Useless } else { Ended::Failed };
                 self.list.refused(now, address, how);
@@ -68,6 +70,8 @@ impl Swarm {
         }
         let how = match peer.closing {
             Some(Close::Useless) => Ended::Useless,
+            // There is another one.
+            Some(Close::Duplicate) => Ended::Served,
             Some(Close::Fault(_) | Close::Banned | Close::Silent) => Ended::Failed,
             None if peer.down.total() + peer.up.total() == 0 => Ended::Failed,
             None => Ended::Served,
@@ -197,6 +201,22 @@ impl Swarm {
         self.wake(key);
     }
 
+    /// The connection to the same peer that this one takes the place of: both sides have opened one at a time, and neither is
+    /// to close what the other one keeps. The one that the lesser name opened stays.
+    fn crossed(&self, now: Instant, address: SocketAddr, outgoing: bool, theirs: &Handshake) -> Option<PeerKey> {
+        let stays = outgoing == (self.config.peer_id < theirs.peer_id);
+        let is_it = |peer: &Peer| {
+            let is_at_a_time = now.saturating_duration_since(peer.since) < AT_A_TIME && peer.closing.is_none();
+            // Nobody else may end it by taking its name.
+            let is_same = peer.id == theirs.peer_id && peer.address.ip() == address.ip();
+            is_same && is_at_a_time && peer.outgoing != outgoing
+        };
+        let is_usual = theirs.info_hash == self.config.info_hash && theirs.peer_id != self.config.peer_id;
+        let is_allowed = !self.list.is_banned(address.ip()) && self.config.filter.allows(address.ip());
+        let mut others = self.connected_peers().filter(|(_, peer)| is_it(peer)).map(|(key, _)| key);
+        others.next().filter(|_| stays && is_usual && is_allowed)
+    }
+
     fn admit(&self, address: SocketAddr, theirs: &Handshake) -> Result<(), Refusal> {
         let ip = address.ip().to_canonical();
         if theirs.info_hash != self.config.info_hash {
@@ -214,13 +234,16 @@ impl Swarm {
         if self.connected_peers().any(|(_, peer)| peer.id == theirs.peer_id || peer.address == address) {
             return Err(Refusal::Duplicate);
         }
-        let at_address = self.connected_peers().filter(|(_, peer)| peer.address.ip().to_canonical() == ip);
+        let at_address = self.connected_peers().filter(|(_, peer)| network(peer.address.ip()) == network(ip));
         if at_address.count() >= self.config.max_per_address {
             return Err(Refusal::TooManyAtAddress);
         }
         Ok(())
     }
 }
+
+/// Two connections that are this close are opened at a time.
+const AT_A_TIME: Duration = Duration::from_secs(10);
 
 /// A shorter wait for us makes no answer look late: round trips take as long.
 const NOTICEABLE: Duration = Duration::from_millis(100);

@@ -135,6 +135,8 @@ pub enum Close {
     Silent,
     /// Neither side wants anything of the other.
     Useless,
+    /// Another connection to the same peer takes its place.
+    Duplicate,
 }
 
 /// How a swarm goes.

@@ -28,7 +28,7 @@ mod upload;
 mod verdict;
 mod window;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -156,7 +156,7 @@ pub struct Swarm {
     /// The pieces that were completed, in order: each peer knows how far it has been told.
     log: Vec<u32>,
     /// The pieces that the ledger would not give.
-    busy: Vec<u32>,
+    busy: BTreeSet<u32>,
     busy_since: Option<Instant>,
     last_tick: Instant,
     down: Meter,
@@ -192,7 +192,7 @@ impl Swarm {
             awake: Vec::new(),
             closing: Vec::new(),
             log: Vec::new(),
-            busy: Vec::new(),
+            busy: BTreeSet::new(),
             busy_since: None,
             last_tick: now,
             down: Meter::default(),

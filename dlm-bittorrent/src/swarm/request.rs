@@ -217,7 +217,7 @@ impl Swarm {
             }
             Claim::Busy => {
                 self.picker.take(piece);
-                self.busy.push(piece);
+                self.busy.insert(piece);
                 self.busy_since.get_or_insert(now);
                 None
             }

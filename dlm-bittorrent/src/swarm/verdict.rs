@@ -142,7 +142,7 @@ impl Swarm {
         if self.busy.is_empty() {
             return;
         }
-        while let Some(piece) = self.busy.pop() {
+        while let Some(piece) = self.busy.pop_first() {
             self.picker.put_back(piece);
         }
         self.wake_hungry();
@@ -179,7 +179,7 @@ impl Swarm {
     }
 
     fn complete(&mut self, now: Instant, piece: u32) {
-        self.busy.retain(|busy| *busy != piece);
+        self.busy.remove(&piece);
         let was_missing = self.picker.missing().has(piece);
         self.picker.done(piece);
         self.log.push(piece);

@@ -369,3 +369,49 @@ fn silence_is_broken_and_ended() {
     }
     assert_eq!(test.closings(), [(key, Close::Useless)]);
 }
+
+/// Both see the same two connections, and keep the same one.
+#[test]
+fn of_two_connections_that_crossed_one_stays() {
+    let now = Instant::now();
+    let swarm = |n: u32| {
+        let config = Config::new([7; 20], peer_id(n));
+        let geometry = Content::new(4, BLOCK_LEN).geometry;
+        Swarm::new(now, config, geometry, Bitfield::new(4), Rng::with_seed(1))
+    };
+    // Which of them sees the connection first that the lesser name has opened.
+    for [first_of_lesser, first_of_greater] in [[true, true], [true, false], [false, true], [false, false]] {
+        let kept = [(1, 2, first_of_lesser), (2, 1, first_of_greater)].map(|(ours, theirs, lesser_first)| {
+            let mut swarm = swarm(ours);
+            let mut open = Vec::new();
+            for of_lesser in [lesser_first, !lesser_first] {
+                let outgoing = of_lesser == (ours < theirs);
+                let mut from = address(theirs);
+                from.set_port(if outgoing { 6881 } else { 50_000 });
+                let connected = swarm.connected(now, from, outgoing, &handshake(theirs, Swarm::RESERVED));
+                open.extend(connected.ok().map(|key| (key, of_lesser)));
+            }
+            let mut closings = Vec::new();
+            swarm.closings(&mut closings);
+            assert!(closings.iter().all(|(_, why)| *why == Close::Duplicate));
+            open.retain(|(key, _)| closings.iter().all(|(closing, _)| closing != key));
+            open.into_iter().map(|(_, of_lesser)| of_lesser).collect::<Vec<_>>()
+        });
+        assert_eq!(kept, [[true], [true]], "{first_of_lesser} {first_of_greater}");
+    }
+    let mut swarm = swarm(1);
+    swarm.connected(now, address(2), true, &handshake(2, Swarm::RESERVED)).unwrap();
+    let later = swarm.connected(now + SECOND * 11, address(3), false, &handshake(2, Swarm::RESERVED));
+    assert_eq!(later, Err(Refusal::Duplicate), "somebody else takes its name");
+}
+
+#[test]
+fn a_network_of_ipv6_is_one_address() {
+    let mut test = Scripted::new(4, 1);
+    let mut connect = |n, address: &str| {
+        test.swarm.connected(test.now, address.parse().unwrap(), false, &handshake(n, Swarm::RESERVED)).err()
+    };
+    assert_eq!(connect(1, "[2001:db8::1]:1"), None);
+    assert_eq!(connect(2, "[2001:db8::2]:1"), Some(Refusal::TooManyAtAddress));
+    assert_eq!(connect(3, "[2001:db8:0:1::2]:1"), None);
+}
