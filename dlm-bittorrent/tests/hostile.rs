@@ -346,3 +346,32 @@ async fn pieces_of_another_length_are_used_or_refused() {
         }
     }
 }
+
+/// It has the metadata, as it says, and talks without end in place of giving it.
+#[tokio::test]
+async fn who_floods_a_magnet_link_is_left() {
+    let made = Made::new(1, 1);
+    let left = Arc::new(Notify::new());
+    let leaves = left.clone();
+    let hostile = Peer::new(&made, move |mut wire| {
+        let left = leaves.clone();
+        async move {
+            let mut ours = ExtensionHandshake::ours("hostile");
+            ours.metadata_len = Some(100);
+            wire.say(&[Message::Extended { id: extension::HANDSHAKE, payload: ours.encode() }]).await;
+            wire.hear_until(|message| matches!(message, Message::Extended { id, .. } if *id != extension::HANDSHAKE))
+                .await;
+            let mut nothing = BytesMut::new();
+            encode(&Message::Extended { id: 99, payload: Bytes::from_static(b"de") }, &mut nothing);
+            while wire.stream.write_all(&nothing).await.is_ok() {}
+            left.notify_one();
+        }
+    });
+    let hostile = hostile.await;
+    let magnet = format!("magnet:?xt=urn:btih:{}", made.info_hash);
+    let client = Client::builder().threads(2).protocol(torrents(BitTorrentConfig::new(), &[&hostile])).build();
+    let to = tempfile::tempdir().unwrap();
+    let handle = client.download(&magnet).to_dir(to.path()).start();
+    timeout(NEVER, left.notified()).await.expect("it may go on for ever");
+    drop(handle);
+}

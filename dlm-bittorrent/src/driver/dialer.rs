@@ -29,7 +29,7 @@ impl Room {
         Self { connections: Arc::default(), half_open: Arc::default(), max_connections, max_half_open }
     }
 
-    fn left(&self) -> peers::Room {
+    pub(super) fn left(&self) -> peers::Room {
         peers::Room {
             half_open: self.max_half_open.saturating_sub(self.half_open.load(Ordering::Relaxed)),
             connections: self.max_connections.saturating_sub(self.connections.load(Ordering::Relaxed)),
@@ -37,18 +37,18 @@ impl Room {
     }
 
     /// One more connection, open or not.
-    fn connection(&self) -> Place {
+    pub(super) fn connection(&self) -> Place {
         Place::take(&self.connections)
     }
 
     /// One more that is being opened.
-    fn half_open(&self) -> Place {
+    pub(super) fn half_open(&self) -> Place {
         Place::take(&self.half_open)
     }
 }
 
 /// A connection that is counted for as long as this lives.
-struct Place(Arc<AtomicUsize>);
+pub(super) struct Place(Arc<AtomicUsize>);
 
 impl Place {
     fn take(counter: &Arc<AtomicUsize>) -> Self {

@@ -12,11 +12,13 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::time;
 
+use super::dialer::Place;
 use super::peer::CLIENT;
 use super::{Announcer, Common, now};
 use crate::InfoHash;
 use crate::metainfo::Info;
-use crate::peer::{Ended, Fetched, MetadataFetch, Origin, PeerList, Room};
+use crate::peer::budget::Budget;
+use crate::peer::{Ended, Fetched, MetadataFetch, Origin, PeerList};
 use crate::session::{PATIENCE, Ready, Session, shake_hands};
 use crate::wire::extension::{Extension, ExtensionHandshake, HANDSHAKE, MetadataMessage};
 use crate::wire::{Message, Reserved, encode};
@@ -26,6 +28,9 @@ const MAX_PEERS: usize = 12;
 
 /// How long a peer may say nothing.
 const SILENCE: Duration = Duration::from_secs(20);
+
+/// How long a peer may bring no piece, whatever else it says: there are others to ask.
+const USELESS: Duration = Duration::from_secs(60);
 
 /// How often requests that were not answered are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -68,15 +73,16 @@ pub(crate) async fn fetch(
     let mut known = Vec::new();
     let mut running: FuturesUnordered<Task<(SocketAddr, Result<()>)>> = FuturesUnordered::new();
     let mut tick = time::interval(TICK);
-    let room = Room { half_open: MAX_PEERS, connections: MAX_PEERS };
     loop {
+        lock(&shared.bans).drain(..).for_each(|address| list.ban(address.ip()));
         if let Some(metadata) = lock(&shared.found).take() {
+            known.retain(|(_, address): &(Origin, SocketAddr)| !list.is_banned(address.ip()));
             return Ok((Info::parse_verified(metadata, info_hash)?, known));
         }
-        lock(&shared.bans).drain(..).for_each(|address| list.ban(address.ip()));
-        while let Some(address) = list.next(now(), room) {
+        while let Some(address) = list.next(now(), common.room.left()) {
             let shared = shared.clone();
-            running.push(transfer.spawn(async move { (address, ask(&shared, address).await) }));
+            let places = (common.room.connection(), common.room.half_open());
+            running.push(transfer.spawn(async move { (address, ask(&shared, address, places).await) }));
         }
         tokio::select! {
             () = shared.done.notified() => {}
@@ -103,7 +109,7 @@ pub(crate) async fn fetch(
 }
 
 /// Asks one peer for as much as it has.
-async fn ask(shared: &Shared, address: SocketAddr) -> Result<()> {
+async fn ask(shared: &Shared, address: SocketAddr, (_connection, half_open): (Place, Place)) -> Result<()> {
     let late = |_| Error::new(ErrorKind::Timeout, "the peer doesn't answer");
     let connected = time::timeout(PATIENCE, TcpStream::connect(address)).await.map_err(late)?;
     let mut stream = connected.map_err(|e| Error::network("cannot connect to the peer", e))?;
@@ -112,12 +118,15 @@ async fn ask(shared: &Shared, address: SocketAddr) -> Result<()> {
     if theirs.info_hash != *shared.info_hash.as_bytes() || !theirs.reserved.has(Reserved::EXTENSIONS) {
         return Err(Error::new(ErrorKind::Unsupported, "the peer has no metadata to give"));
     }
+    drop(half_open);
     let mut session = Session::new(stream, None, Arc::new(Notify::new()));
     let mut text = BytesMut::new();
     encode(&Message::Extended { id: HANDSHAKE, payload: ExtensionHandshake::ours(CLIENT).encode() }, &mut text);
     session.out().push(text.split().freeze());
     let mut extensions = ExtensionHandshake::default();
     let mut heard = time::Instant::now();
+    let mut useful = heard;
+    let mut budget = Budget::extended(now());
     loop {
         if let Some(number) = extensions.number_of(Extension::Metadata) {
             while let Some(piece) = lock(&shared.fetch).next_request(now(), address) {
@@ -129,12 +138,15 @@ async fn ask(shared: &Shared, address: SocketAddr) -> Result<()> {
         let ready = tokio::select! {
             ready = session.wait(true) => ready?,
             () = shared.changed.notified() => Ready::Woken,
-            () = time::sleep_until(heard + SILENCE) => return Err(Error::new(ErrorKind::Timeout, "the peer is silent")),
+            () = time::sleep_until((heard + SILENCE).min(useful + USELESS)) => return Err(Error::new(ErrorKind::Timeout, "the peer brings nothing")),
         };
         if ready == Ready::Closed {
             return Err(Error::new(ErrorKind::Network, "the peer hung up"));
         }
         while let Some(message) = session.next_message()? {
+            if !budget.spend(now()) {
+                return Err(Error::new(ErrorKind::Protocol, "the peer floods us with messages"));
+            }
             let Message::Extended { id, payload } = message else { continue };
             heard = time::Instant::now();
             if id == HANDSHAKE {
@@ -147,7 +159,11 @@ async fn ask(shared: &Shared, address: SocketAddr) -> Result<()> {
             } else if Extension::from_number(id) == Some(Extension::Metadata)
                 && let Ok(Some(message)) = MetadataMessage::decode(&payload)
             {
+                let before = lock(&shared.fetch).pieces_of(address);
                 take(shared, address, &message)?;
+                if lock(&shared.fetch).pieces_of(address) > before {
+                    useful = heard;
+                }
             }
         }
     }

@@ -102,6 +102,10 @@ impl<K: Copy + Eq> MetadataFetch<K> {
         if len == 0 || len > MAX_METADATA {
             return false;
         }
+        // Said twice, it is nothing new.
+        if self.peers.iter().any(|peer| peer.key == key && peer.len == len) {
+            return true;
+        }
         self.left(key);
         self.peers.push(Source { key, len, asked: Vec::new(), rejected: None, is_liar: false });
         true
@@ -174,6 +178,11 @@ impl<K: Copy + Eq> MetadataFetch<K> {
             return Fetched::Nothing;
         }
         self.judge()
+    }
+
+    /// How many pieces are there that this peer has sent.
+    pub fn pieces_of(&self, key: K) -> usize {
+        self.pieces.values().filter(|(by, _)| *by == key).count()
     }
 
     /// How much is there, of how much.

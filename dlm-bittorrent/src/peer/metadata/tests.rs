@@ -129,3 +129,13 @@ fn serving_is_bounded() {
         assert_eq!(server.answer(test.now, piece, metadata), MetadataMessage::Reject(piece));
     }
 }
+
+#[test]
+fn what_is_said_twice_loses_nothing() {
+    let mut test = Test::new();
+    assert!(test.fetch.joined(1, LEN));
+    let piece = test.fetch.next_request(test.now, 1).unwrap();
+    assert_eq!(test.fetch.received(test.now, 1, &test.data(piece, false)), Fetched::Nothing);
+    assert!(test.fetch.joined(1, LEN));
+    assert_eq!((test.fetch.progress().0, test.fetch.pieces_of(1)), (METADATA_PIECE.into(), 1));
+}
