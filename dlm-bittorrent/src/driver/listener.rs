@@ -1,6 +1,6 @@
 //! [`Listener`]: the port that peers connect to, for all torrents.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,7 +10,7 @@ use dlm_api::{Error, Result};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use tokio::time;
 
 use super::Common;
@@ -18,7 +18,8 @@ use crate::InfoHash;
 use crate::session::listen;
 use crate::wire::Handshake;
 
-/// How many connections may be waited for to say which torrent they are for. More wait in the system's queue.
+/// How many connections may be waited for to say which torrent they are for. With one more, the one that has said nothing for
+/// longest gives way: who comes to talk says so at once.
 const MAX_UNKNOWN: usize = 32;
 
 /// How long nothing is accepted after that failed: most often there are too many open files, and that passes.
@@ -96,11 +97,19 @@ impl Listener {
     /// Accepts connections, for whichever torrent they are. Each torrent does this while it runs.
     pub(crate) async fn accept_all(&self, common: &Common) {
         let mut unknown = FuturesUnordered::new();
+        // Each ends when its sender is dropped.
+        let mut waiting: VecDeque<oneshot::Sender<()>> = VecDeque::new();
         loop {
             tokio::select! {
-                accepted = self.socket.accept(), if unknown.len() < MAX_UNKNOWN => match accepted {
+                accepted = self.socket.accept() => match accepted {
                     Ok((stream, address)) if common.config.filter.allows(address.ip()) => {
-                        unknown.push(self.pass_on(stream, address));
+                        waiting.retain(|waiting| !waiting.is_closed());
+                        if waiting.len() >= MAX_UNKNOWN {
+                            waiting.pop_front();
+                        }
+                        let (sender, gives_way) = oneshot::channel();
+                        waiting.push_back(sender);
+                        unknown.push(self.pass_on(stream, address, gives_way));
                     }
                     Ok(_) => {}
                     Err(error) => {
@@ -113,8 +122,12 @@ impl Listener {
         }
     }
 
-    async fn pass_on(&self, mut stream: TcpStream, address: SocketAddr) {
-        let Ok(handshake) = listen(&mut stream).await else { return };
+    async fn pass_on(&self, mut stream: TcpStream, address: SocketAddr, gives_way: oneshot::Receiver<()>) {
+        let heard = tokio::select! {
+            heard = listen(&mut stream) => heard,
+            _ = gives_way => return,
+        };
+        let Ok(handshake) = heard else { return };
         let torrent = self.torrents().get(&InfoHash::from(handshake.info_hash)).cloned();
         if let Some(torrent) = torrent {
             // A torrent that has too many to look at takes no more.
@@ -125,7 +138,13 @@ impl Listener {
 
 #[cfg(test)]
 mod tests {
+    use dlm_api::Limiter;
+    use dlm_http::{HttpClient, HttpConfig};
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
+    use crate::BitTorrentConfig;
+    use crate::driver::{Room, random_peer_id};
 
     #[tokio::test]
     async fn what_was_started_again_stays_registered() {
@@ -139,5 +158,37 @@ mod tests {
         assert_eq!(listener.torrents().len(), 1);
         drop(second);
         assert_eq!(listener.torrents().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_silent_make_room() {
+        let common = Common {
+            config: BitTorrentConfig::default(),
+            peer_id: random_peer_id(),
+            http: HttpClient::new(HttpConfig::default()).unwrap(),
+            uploads: Limiter::new(None),
+            room: Room::new(1, 1),
+            listeners: Listeners::default(),
+        };
+        let listener = common.listeners.get(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let (to, mut incoming) = mpsc::channel(1);
+        let _registered = listener.register(InfoHash::from([1; 20]), to);
+        let come = async {
+            let mut silent = Vec::new();
+            for _ in 0..MAX_UNKNOWN + 8 {
+                silent.push(TcpStream::connect(("127.0.0.1", listener.port())).await.unwrap());
+            }
+            let mut honest = TcpStream::connect(("127.0.0.1", listener.port())).await.unwrap();
+            honest.write_all(&common.handshake([1; 20]).encode()).await.unwrap();
+            assert!(incoming.recv().await.is_some());
+            let is_open = |stream: &TcpStream| {
+                stream.try_read(&mut [0; 1]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            };
+            assert!(is_open(&silent[MAX_UNKNOWN - 1]), "nobody had to wait until they were given up");
+        };
+        tokio::select! {
+            () = listener.accept_all(&common) => {}
+            () = come => {}
+        }
     }
 }
