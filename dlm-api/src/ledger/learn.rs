@@ -336,7 +336,7 @@ impl Ledger {
         let mut entry = Entry::new(id, state.path.clone()?);
         entry.len = state.len;
         entry.modified = self.modified(id);
-        if state.facts.padding.value(weight(&self.sources)).is_some() {
+        if self.is_padding(id) {
             entry.kind = EntryKind::Padding;
         } else if !state.wanted {
             let before = self.entries[..id.index()].iter().map(|entry| entry.len.unwrap_or(0));
@@ -344,6 +344,11 @@ impl Ledger {
             entry.kind = EntryKind::Unwanted { base: before.fold(0, u64::saturating_add) };
         }
         Some(entry)
+    }
+
+    /// Whether an entry is zeros that are kept nowhere.
+    pub fn is_padding(&self, id: EntryId) -> bool {
+        self.entries[id.index()].facts.padding.value(weight(&self.sources)).is_some()
     }
 
     /// The length of an entry, once it is known.
