@@ -5,6 +5,7 @@
 //! - [`Content`]: files of any size whose every byte is known
 //! - [`Proxy`]: a way to a server that can be cut
 //! - [`Torrent`], [`Libtorrent`], [`Opentracker`]: a torrent, its peers and its tracker, as others make them
+//! - [`Transmission`], [`Aria2`], [`Rqbit`], [`NpmTracker`]: peers and a tracker of other makes
 //! - [`Dlm`]: the program, run as a user runs it
 //!
 //! Everything ends with its handle: processes are killed and reaped, folders are removed. Nothing here waits for a length
@@ -14,6 +15,7 @@ mod cert;
 mod content;
 mod nginx;
 mod program;
+mod programs;
 mod proxy;
 mod torrent;
 
@@ -23,6 +25,7 @@ pub use cert::{Authority, Cert};
 pub use content::Content;
 pub use nginx::{Location, Nginx, NginxBuilder, Request};
 pub use program::{Dlm, Events, Finished, Process};
+pub use programs::{Aria2, NpmTracker, Peer, Rqbit, Transmission};
 pub use proxy::Proxy;
 pub use torrent::{Libtorrent, Opentracker, Status, Torrent, TorrentBuilder};
 
