@@ -1,6 +1,8 @@
 //! Other people's programs as peers: each gives to us, and each gets from us, byte for byte.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod halves;
 
 use std::path::Path;
 
