@@ -1,0 +1,42 @@
+//! The same for torrents: kills, thousands of files, offsets past four gigabytes, millions of pieces.
+
+use dlm_testing::{Content, Libtorrent, Proxy, Torrent, wait_for};
+use fastrand::Rng;
+
+use super::{MIB, assert_code, dlm, folder, names};
+
+/// kill -9, again and again, at random moments.
+#[test]
+fn kills_cost_a_torrent_less_than_a_tenth() {
+    /// It comes evenly, so that no moment is like the others.
+    const RATE: u64 = 8 * MIB;
+    /// A moment is about a second after the one before.
+    const MOST: u64 = 2 * RATE;
+    const KILLS: usize = 20;
+
+    let (from, to) = (folder(), folder());
+    let content = Content::new(8, RATE * (KILLS as u64 + 2));
+    content.write_file(from.path().join("f.bin")).unwrap();
+    let torrent = Torrent::builder().piece(128 << 10).make(&from.path().join("f.bin"));
+    let seed = Libtorrent::seed(torrent.path(), from.path());
+    let proxy = Proxy::paced(seed.address(), RATE as u32);
+    let peer = proxy.addr().to_string();
+    let args = ["--json", "--listen", "127.0.0.1:0", "--peer", &peer, torrent.path().to_str().unwrap()];
+
+    let mut random = Rng::with_seed(2);
+    for _ in 0..KILLS {
+        let goal = proxy.delivered() + random.u64(1..MOST);
+        let mut process = dlm(to.path(), &args).start();
+        wait_for("some progress", || (proxy.delivered() >= goal).then_some(()));
+        process.kill();
+        assert_eq!(process.wait().code, None, "it must be killed before its end");
+        assert!(!to.path().join("f.bin").exists());
+    }
+    let done = dlm(to.path(), &args).run();
+    assert_code(&done, 0);
+    assert_eq!(content.check_file(to.path().join("f.bin")), Ok(()));
+    assert_eq!(names(to.path()), ["f.bin"]);
+    let cost = proxy.delivered() as f64 / content.len as f64;
+    println!("{cost:.3} times the content");
+    assert!(cost < 1.1, "{cost} times the content");
+}
