@@ -1,6 +1,8 @@
 //! The same for torrents: kills, thousands of files, offsets past four gigabytes, millions of pieces.
 
-use dlm_testing::{Content, Libtorrent, Proxy, Torrent, wait_for};
+use std::fs;
+
+use dlm_testing::{Content, Dlm, Libtorrent, Proxy, Torrent, wait_for};
 use fastrand::Rng;
 
 use super::{MIB, assert_code, dlm, folder, names};
@@ -39,4 +41,33 @@ fn kills_cost_a_torrent_less_than_a_tenth() {
     let cost = proxy.delivered() as f64 / content.len as f64;
     println!("{cost:.3} times the content");
     assert!(cost < 1.1, "{cost} times the content");
+}
+
+/// As many as may be open at a time on most systems, and six times as many files.
+#[test]
+fn six_thousand_files_come_under_the_usual_limit_of_descriptors() {
+    const FILES: u64 = 6_000;
+    const FOLDERS: u64 = 50;
+    let file = |i| (format!("many/{}/{i}", i % FOLDERS), Content::new(i, 1_000 + i % 7 * 300));
+
+    let (from, to) = (folder(), folder());
+    for folder in 0..FOLDERS {
+        fs::create_dir_all(from.path().join(format!("many/{folder}"))).unwrap();
+    }
+    for (name, content) in (0..FILES).map(file) {
+        content.write_file(from.path().join(name)).unwrap();
+    }
+    let torrent = Torrent::builder().piece(32 << 10).make(&from.path().join("many"));
+    let seed = Libtorrent::seed(torrent.path(), from.path());
+    let done = Dlm::new("/bin/sh")
+        .args(["-c", "ulimit -n 1024 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_dlm"), "get"])
+        .args(["--listen", "127.0.0.1:0", "--peer", &seed.address().to_string()])
+        .arg(torrent.path())
+        .dir(to.path())
+        .run();
+    assert_code(&done, 0);
+    for (name, content) in (0..FILES).map(file) {
+        assert_eq!(content.check_file(to.path().join(name)), Ok(()));
+    }
+    assert_eq!(names(to.path()), ["many"]);
 }
