@@ -154,6 +154,8 @@ pub struct Status {
     pub uploaded: u64,
     /// How many peers it is connected to.
     pub peers: u32,
+    /// How many pieces it has.
+    pub pieces: u32,
 }
 
 impl Libtorrent {

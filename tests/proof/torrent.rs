@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use dlm_testing::{Content, Dlm, Libtorrent, Proxy, Torrent, wait_for};
+use dlm_testing::{Content, Dlm, Libtorrent, Proxy, Sparse, Torrent, wait_for};
 use fastrand::Rng;
+use serde_json::{Value, json};
 
 use super::{MIB, assert_code, dlm, folder, names};
 
@@ -70,4 +71,62 @@ fn six_thousand_files_come_under_the_usual_limit_of_descriptors() {
         assert_eq!(content.check_file(to.path().join(name)), Ok(()));
     }
     assert_eq!(names(to.path()), ["many"]);
+}
+
+/// In a file of five gigabytes, of which some pieces can be had: they come, are found again by the next run, and are given to
+/// others, on all sides of where 32 bits end.
+#[test]
+fn offsets_past_four_gigabytes_are_right() {
+    const PIECE: u32 = 1 << 20;
+    const PIECES: [u32; 11] = [0, 1, 2047, 2048, 4094, 4095, 4096, 4097, 5000, 5118, 5119];
+    let file = Sparse::new(5 << 10, PIECE, PIECES);
+    let (from, to, there) = (folder(), folder(), folder());
+    file.write_file(from.path().join("f.bin")).unwrap();
+    let torrent = from.path().join("f.torrent");
+    file.write_torrent(&torrent, "f.bin").unwrap();
+    let some = Libtorrent::start(json!({"torrent": torrent, "save": from.path(), "have": PIECES}));
+    let leech = Libtorrent::leech(&torrent, there.path());
+    let get = |peer: &Libtorrent| {
+        let peer = peer.address().to_string();
+        dlm(to.path(), &["--json", "--listen", "127.0.0.1:0", "--peer", &peer, torrent.to_str().unwrap()])
+    };
+
+    let (process, mut events) = get(&some).watch();
+    let is_all = |event: &Value| event["verified"] == file.content_len();
+    assert!(events.by_ref().any(|event| is_all(&event)), "it ended before it had what there is");
+    process.interrupt();
+    assert_code(&process.wait(), 130);
+    assert_eq!(file.check_file(to.path().join("f.bin.part")), Ok(()));
+
+    let (process, mut events) = get(&leech).watch();
+    let resumed = events.find(|event| event["event"] == "resumed").expect("it found nothing");
+    assert_eq!(resumed["bytes"], file.content_len());
+    wait_for("the other peer to have the same", || (leech.status().pieces == PIECES.len() as u32).then_some(()));
+    drop((process, leech));
+    assert_eq!(file.check_file(there.path().join("f.bin")), Ok(()));
+}
+
+/// As many pieces as a torrent can have, of which all can be had.
+#[test]
+fn two_million_pieces_take_little_memory() {
+    const PIECES: u32 = 2 << 20;
+    const MOST: u64 = 200 * MIB;
+    // Shorter than usual, as there must be room for all of them.
+    let file = Sparse::new(PIECES, 1 << 10, []);
+    let (from, to) = (folder(), folder());
+    file.write_file(from.path().join("f.bin")).unwrap();
+    let torrent = from.path().join("f.torrent");
+    file.write_torrent(&torrent, "f.bin").unwrap();
+    let seed = Libtorrent::seed(&torrent, from.path());
+    let peer = seed.address().to_string();
+    let args = ["--json", "--listen", "127.0.0.1:0", "--peer", &peer, torrent.to_str().unwrap()];
+    let (process, mut events) = dlm(to.path(), &args).watch();
+    let first = events.find(|event| event["verified"].as_u64().is_some_and(|verified| verified > 0));
+    assert!(first.is_some(), "it ended before anything came");
+    drop(events);
+    process.interrupt();
+    let done = process.wait();
+    assert_code(&done, 130);
+    println!("{} MiB, and the first pieces after {}", done.peak_memory / MIB, first.unwrap());
+    assert!(done.peak_memory < MOST, "{} MiB", done.peak_memory / MIB);
 }
