@@ -19,7 +19,7 @@ install_npm_tracker() {
         bittorrent-tracker@11.2.3
 }
 
-# A peer. Not optimized as for a release, since that takes minutes more and no test needs it: 370 seconds of CPU time as it is.
+# A peer. Optimized less than a release, which would take minutes more, and no test needs it.
 install_rqbit() {
     [ ! -x "$programs/rqbit/bin/rqbit" ] || return 0
     echo "installing rqbit into $programs" >&2
