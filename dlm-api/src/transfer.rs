@@ -182,7 +182,7 @@ impl Transfer {
 
     /// Whether a span is sealed: there, and as right as can be told. What a swarm tells its peers it has.
     pub fn is_sealed(&self, span: &Span) -> bool {
-        self.of_entry(span.entry, |ledger| ledger.sealed(span.entry).contains(&span.range)).unwrap_or(false)
+        self.of_entry(span.entry, |ledger| ledger.is_trusted(span)).unwrap_or(false)
     }
 
     /// Sealed bytes: what a swarm uploads, and what a reader reads.

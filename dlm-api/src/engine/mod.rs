@@ -9,6 +9,7 @@ mod handle;
 mod inspect;
 mod keeper;
 mod many;
+mod mirrors;
 mod opening;
 mod plane;
 mod reader;

@@ -3,5 +3,6 @@
 mod doubt;
 mod kinds;
 mod methods;
+mod parts;
 mod random;
 mod world;
