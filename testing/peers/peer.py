@@ -49,6 +49,13 @@ def params(given):
     return wanted
 
 
+def wait_until_written(session, handle):
+    """What is hashed may still be on its way to the disk, and this process is killed in the end."""
+    handle.flush_cache()
+    while not any(isinstance(alert, lt.cache_flushed_alert) for alert in session.pop_alerts()):
+        session.wait_for_alert(10)
+
+
 def main():
     given = json.loads(sys.argv[1])
     settings = {
@@ -64,6 +71,7 @@ def main():
         "in_enc_policy": 2,
         "out_enc_policy": 2,
         "allow_multiple_connections_per_ip": True,
+        "alert_mask": lt.alert.category_t.storage_notification,
         "announce_to_all_trackers": True,
         "announce_to_all_tiers": True,
         # Announces to a tracker on loopback must not wait for each other.
@@ -81,6 +89,7 @@ def main():
         session.wait_for_alert(10)
         session.pop_alerts()
     tell({"port": session.listen_port()})
+    written = handle.status().num_pieces
     for line in sys.stdin:
         command = json.loads(line)
         if "connect" in command:
@@ -89,6 +98,9 @@ def main():
         else:
             status = handle.status()
             session.pop_alerts()
+            if status.num_pieces != written:
+                wait_until_written(session, handle)
+                written = status.num_pieces
             tell({
                 "state": str(status.state),
                 "progress": status.progress,

@@ -30,7 +30,7 @@ pub use program::{Dlm, Events, Finished, Process};
 pub use programs::{Aria2, NpmTracker, Peer, Rqbit, Transmission};
 pub use proxy::Proxy;
 pub use sparse::Sparse;
-pub use torrent::{Libtorrent, Opentracker, Status, Torrent, TorrentBuilder};
+pub use torrent::{Libtorrent, Opentracker, Status, Torrent, TorrentBuilder, free_address};
 
 /// How long anything may take before it counts as hanging. Only a failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(60);

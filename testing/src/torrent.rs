@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -325,11 +326,18 @@ impl Drop for Opentracker {
     }
 }
 
-/// A port that is free for TCP and UDP.
-pub(crate) fn free_address() -> SocketAddr {
+/// The ports of which the system gives none out by itself: neither to who asks for any, nor to who connects. It does from 32768 on.
+const UNUSED_PORTS: Range<u16> = 10_000..32_000;
+
+/// An address on loopback whose port is free for TCP and UDP. Only who names it can take it.
+///
+/// # Panics
+///
+/// If none is free.
+pub fn free_address() -> SocketAddr {
     wait_for("a port that is free for TCP and UDP", || {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
-        let address = listener.local_addr().ok()?;
-        UdpSocket::bind(address).ok().map(|_| address)
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(UNUSED_PORTS)));
+        let _both = (TcpListener::bind(address).ok()?, UdpSocket::bind(address).ok()?);
+        Some(address)
     })
 }

@@ -1,11 +1,11 @@
 //! Two of us, of whom each has what the other one lacks, and nobody else.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 
 use dlm_api::{Handle, Report, State};
 use dlm_bittorrent::{BitTorrentConfig, HostPort, SeedGoal};
-use dlm_testing::{Content, Libtorrent, Torrent, wait_for};
+use dlm_testing::{Content, Libtorrent, Torrent, free_address, wait_for};
 use futures::{StreamExt, join};
 use tempfile::TempDir;
 
@@ -98,9 +98,4 @@ async fn two_halves_make_two_wholes() {
             assert!(report.uploaded >= had, "{report:?}");
         }
     }
-}
-
-/// A port that is free: it is known before anybody listens there.
-fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
