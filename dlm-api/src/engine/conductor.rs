@@ -14,9 +14,10 @@ use tokio::sync::watch;
 use tokio::time;
 
 use super::download::Kept;
-use super::finish::{Rechecked, Repair};
+use super::finish::Repair;
 use super::handle::{Command, Handle};
 use super::keeper::Keeper;
+use super::look::Rechecked;
 use super::many::Finished;
 use super::opening::{Opened, Opener, Origin};
 use super::plane::run_on;
@@ -33,7 +34,7 @@ use crate::path::EntryPath;
 use crate::pipeline::{Shared, now};
 use crate::protocol::{Listed, Resolved};
 use crate::source::Source;
-use crate::span::EntryId;
+use crate::span::{EntryId, SourceId};
 use crate::transfer::{Task, Transfer};
 
 /// How often things are looked at that no change announces.
@@ -95,6 +96,10 @@ pub(super) struct Conductor {
     pub(super) resumed: u64,
     /// What an earlier run left came from none of these sources.
     pub(super) resumed_from_elsewhere: bool,
+    /// What stands for what was there before, once there is something.
+    pub(super) past: Option<SourceId>,
+    /// What was there before was looked at, and is checked.
+    pub(super) is_checked: bool,
     /// What an earlier run left of many files is being taken over.
     pub(super) is_taking_over: bool,
     /// An earlier run is known to have left nothing.
@@ -156,6 +161,8 @@ impl Conductor {
             idle_at: 0,
             resumed: 0,
             resumed_from_elsewhere: false,
+            past: None,
+            is_checked: false,
             is_taking_over: false,
             began_empty: false,
             repair: Repair::default(),
@@ -221,7 +228,10 @@ impl Conductor {
         loop {
             let opened = self.open(&opener, &mut plan).await?;
             let result = self.serve(opened, &mut plan).await;
-            if !self.has_found_container(&mut plan) {
+            // Nobody asks for it a second time.
+            let is_stopped = matches!(*self.command.borrow(), Command::Stop | Command::Remove)
+                && result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Cancelled);
+            if is_stopped || !self.has_found_container(&mut plan) {
                 return result;
             }
             self.unwind().await?;
@@ -249,6 +259,7 @@ impl Conductor {
         }
         self.shared.prepared.lock().await.clear();
         self.shared.forget_layout();
+        self.past = None;
         self.resumed = 0;
         Ok(())
     }
@@ -287,7 +298,7 @@ impl Conductor {
                     }
                 }
                 Some((listed, more)) = self.listings.next() => self.listed(listed, more)?,
-                Some(checked) = self.rechecks.next() => self.rechecked(checked)?,
+                Some(checked) = self.rechecks.next() => self.rechecked(checked).await?,
                 Some(finished) = self.finishing.next() => self.finished_some(finished)?,
                 _ = self.command.changed() => self.obey().await?,
                 error = chores::ended(&mut self.chores) => return Err(error),
@@ -303,7 +314,7 @@ impl Conductor {
     /// A download of one file: what an earlier run left of it, or a finished file that is to be left as it is.
     async fn take_over(&mut self, plan: &mut Plan) -> Result<Option<Report>> {
         if plan.path.is_none() && plan.resume {
-            plan.path = self.keeper.find().await?;
+            plan.path = self.keeper.find_one().await?;
         }
         let entry = self.shared.ledger(|ledger| {
             let entry = ledger.add_unnamed();
@@ -337,7 +348,7 @@ impl Conductor {
         }
         let loaded = if plan.resume { self.keeper.load().await? } else { None };
         if let Some(loaded) = loaded {
-            let by = self.shared.ledger(|ledger| ledger.add_past());
+            let by = self.past();
             self.resumed_from_elsewhere = !loaded.record.as_ref().is_some_and(|record| self.keeper.is_ours(record));
             self.resumed = self.keeper.restore(&loaded, entry, &ready, by).await?;
             if self.resumed > 0 {
@@ -349,10 +360,13 @@ impl Conductor {
             // something to take its place.
             self.keeper.remove().await?;
             self.began_empty = ready.prepared.existing.is_empty();
+            let is_looked_at = self.shared.setup.look_first;
             if let Some(ready) = self.shared.prepared.lock().await.get_mut(&entry) {
-                ready.is_stale = !self.began_empty;
+                // What is looked at may be right.
+                ready.is_stale = !self.began_empty && !is_looked_at;
             }
         }
+        self.found(entry, &ready);
         if self.resumed > 0 {
             self.shared.send(Event::Resumed { bytes: self.resumed });
         }
@@ -518,8 +532,11 @@ impl Conductor {
                 Command::Remove => {
                     self.halt().await;
                     self.chores = None;
+                    self.keeper.close().await;
+                    // What has begun to get its final name gets it, and then there is nothing more to be said of it.
+                    while self.finishing.next().await.is_some() {}
                     self.shared.sink.abort().await?;
-                    self.keeper.remove().await?;
+                    self.keeper.give_up().await?;
                     return Err(stopped());
                 }
             }
@@ -542,10 +559,13 @@ impl Conductor {
         self.shared.warn(warning);
     }
 
-    pub(super) fn set_state(&self, state: State) {
-        if self.state.send_replace(state) != state || state == State::Starting {
+    /// Gives the state before.
+    pub(super) fn set_state(&self, state: State) -> State {
+        let before = self.state.send_replace(state);
+        if before != state || state == State::Starting {
             self.shared.send(Event::State(state));
         }
+        before
     }
 
     pub(super) fn tell_progress(&mut self) {

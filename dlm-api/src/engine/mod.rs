@@ -8,6 +8,7 @@ mod finish;
 mod handle;
 mod inspect;
 mod keeper;
+mod look;
 mod many;
 mod opening;
 mod plane;

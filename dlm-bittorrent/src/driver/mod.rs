@@ -162,11 +162,13 @@ pub(crate) struct Plan {
 /// Fetches and shares a torrent until it is complete, and the goal for sharing it is reached.
 pub(crate) async fn drive(plan: Plan) -> Result<()> {
     let Plan { common, transfer, info, listener, mut announcer, mut peers } = plan;
-    let layout = Layout::learn(&info, &transfer)?;
-    // From here on it isn't over before we say so.
+    // From here on it isn't over before we say so. All may be here, and be known to be, as soon as we tell what there is.
     let mut sharing = Some(transfer.share());
+    let layout = Layout::learn(&info, &transfer)?;
     let (geometry, had) = pieces(&info, &layout, &transfer)?;
-    let was_complete = had.is_full();
+    // What was there before may still be checked: a tracker is told that we completed it only if we fetched a part of it.
+    let mut began_complete: Option<bool> = None;
+    let mut was_checking = true;
     let torrent = {
         let config = Config::new(*info.info_hash().as_bytes(), common.peer_id)
             .with_peers(common.config.max_peers, common.config.max_half_open)
@@ -204,9 +206,13 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
         if let Some(error) = torrent.failure() {
             return Err(error);
         }
-        if complete_since.is_none() && transfer.left() == Some(0) {
+        let is_checking = transfer.is_checking();
+        if began_complete.is_none() && !is_checking {
+            began_complete = Some(transfer.left() == Some(0));
+        }
+        if complete_since.is_none() && transfer.is_complete() {
             complete_since = Some(now());
-            if !was_complete {
+            if began_complete == Some(false) && transfer.left() == Some(0) {
                 announcer.completed();
             }
         }
@@ -237,7 +243,9 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
                     swarm.stats()
                 };
                 // Not at each change: with a fast peer there are thousands a second, and nearly all of them are our own.
-                if transfer.live_sources() > 1 && now().saturating_duration_since(looked) >= ELSEWHERE {
+                let is_due = now().saturating_duration_since(looked) >= ELSEWHERE;
+                let has_checked = std::mem::replace(&mut was_checking, is_checking) && !is_checking;
+                if has_checked || (is_due && (is_checking || transfer.live_sources() > 1)) {
                     looked = now();
                     look_elsewhere(&torrent, &transfer);
                 }
