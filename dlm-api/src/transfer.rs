@@ -253,9 +253,11 @@ impl Transfer {
         Connected(self.shared.clone())
     }
 
-    /// Whether the user wants an entry. Of one that nobody wants only what shares a piece with others is fetched.
+    /// Whether the user wants an entry. Of one that nobody wants only what shares a piece with others is fetched. Where nothing
+    /// is to be fetched, an entry is wanted until it is known what is there of it.
     pub fn is_wanted(&self, entry: EntryId) -> bool {
-        self.of_entry(entry, |ledger| ledger.is_wanted(entry) && !ledger.is_kept_as_is()).unwrap_or(false)
+        let is_wanted = |l: &Ledger| l.is_wanted(entry) && (l.is_checking() || !l.is_kept_as_is());
+        self.of_entry(entry, is_wanted).unwrap_or(false)
     }
 
     /// The source goes on when everything is here, to give it to others: the download isn't over for as long as the answer

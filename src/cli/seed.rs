@@ -21,6 +21,9 @@ pub(super) fn requests(args: &SeedArgs) -> Result<Vec<Request>, String> {
     if let Err(error) = args.path.metadata() {
         return Err(format!("cannot read {}: {error}", args.path.display()));
     }
+    if args.swarm.seed.goal() == SeedGoal::OFF {
+        return Err("--seed off: nothing would be given to anybody".to_owned());
+    }
     let request = |torrent: &PathBuf| {
         let (url, bytes) = torrent_at(torrent)?;
         // Looked at here, where a mistake is one of the command line.
@@ -41,11 +44,7 @@ pub(super) struct Seeds<'a> {
 impl<'a> Seeds<'a> {
     /// For these options.
     pub(super) fn new(args: &'a SeedArgs) -> Result<Self> {
-        let mut config = swarms(BitTorrentConfig::default(), &args.swarm);
-        if config.seed == SeedGoal::OFF {
-            // There is nothing else to be done.
-            config = config.with_seed(SeedGoal::FOREVER);
-        }
+        let config = swarms(BitTorrentConfig::default(), &args.swarm);
         Ok(Self { client: Client::builder().build(), swarms: BitTorrent::with_config(config)?, args })
     }
 }

@@ -175,8 +175,7 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
             .with_upload_slots(common.config.upload_slots)
             .with_filter(common.config.filter.clone());
         let mut swarm = Swarm::new(now(), config, geometry, had, fastrand::Rng::new());
-        let is_unwanted = |piece: &u32| !layout.is_wanted(&transfer, *piece);
-        swarm.set_priorities((0..geometry.pieces()).filter(is_unwanted).map(|piece| (piece, Priority::UNWANTED)));
+        swarm.set_priorities(unwanted(&layout, geometry, &transfer));
         Arc::new(Torrent {
             swarm: Mutex::new(swarm),
             store: Store::new(transfer.clone(), layout, geometry),
@@ -248,6 +247,11 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
                 if has_checked || (is_due && (is_checking || transfer.live_sources() > 1)) {
                     looked = now();
                     look_elsewhere(&torrent, &transfer);
+                    if has_checked && transfer.is_complete() {
+                        // Not before it is told what is here: who has nothing, and wants nothing, is left alone.
+                        let layout = torrent.store.layout();
+                        torrent.swarm().set_priorities(unwanted(layout, geometry, &transfer));
+                    }
                 }
                 announcer.figures().set(stats.uploaded, stats.downloaded, transfer.left());
                 let copies = stats.copies.whole.saturating_mul(1000) + (stats.copies.fraction * 1000.0) as u32;
@@ -260,6 +264,12 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     let _ = time::timeout(FAREWELL, announcer.stop()).await;
     drop::<Option<Sharing>>(sharing.take());
     Ok(())
+}
+
+/// The pieces that nobody wants.
+fn unwanted(layout: &Layout, geometry: Geometry, transfer: &Transfer) -> impl Iterator<Item = (u32, Priority)> {
+    let is_unwanted = move |piece: &u32| !layout.is_wanted(transfer, *piece);
+    (0..geometry.pieces()).filter(is_unwanted).map(|piece| (piece, Priority::UNWANTED))
 }
 
 /// How the torrent is cut, and which of its pieces are here.
