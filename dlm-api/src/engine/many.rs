@@ -48,13 +48,16 @@ impl Conductor {
         for (i, recorded) in record.entries.iter().enumerate() {
             let id = EntryId::new(i as u32);
             let is_logged = loaded.written.iter().any(|(entry, _)| *entry == id);
-            // Of one without a file nothing can be there.
-            if recorded.stamp.is_none() && !is_logged {
+            // Of one without a file nothing can be there, but for padding, which is everywhere.
+            if recorded.stamp.is_none() && !is_logged && !recorded.is_padding {
                 continue;
             }
             // A file that was only looked at has its final name, and may be anything.
             let known = recorded.stamp.filter(|_| !recorded.in_place);
-            let ready = self.shared.prepare_known(id, known, recorded.placed.clone()).await?;
+            let mut ready = self.shared.prepare_known(id, known, recorded.placed.clone()).await?;
+            if recorded.is_padding {
+                ready.prepared.existing = vec![Span::new(id, 0..recorded.len.unwrap_or(0))];
+            }
             if ready.prepared.is_finished {
                 self.resumed += self.keeper.restore_finished(recorded, id, by)?;
             } else {
