@@ -24,7 +24,7 @@ const URL: &str = "place://x/";
 #[derive(Clone, Debug)]
 enum Place {
     Files(Vec<(&'static str, Script)>),
-    /// The last one is listed when somebody says so.
+    /// The last one delivers when somebody says so.
     FilesAndLater(Vec<(&'static str, Script)>, watch::Receiver<bool>),
     Swarm(Swarm),
     Padded(Padded),
@@ -43,13 +43,11 @@ impl Protocol for Place {
         Ok(match self {
             Self::Files(files) => Resolved::Listing(stream::iter(files.iter().map(listed).collect::<Vec<_>>()).boxed()),
             Self::FilesAndLater(files, now) => {
-                let (mut now, mut files): (_, Vec<_>) = (now.clone(), files.iter().map(listed).collect());
-                let last = files.pop().unwrap();
-                let last = stream::once(async move {
-                    let _ = now.wait_for(|now| *now).await;
-                    last
-                });
-                Resolved::Listing(stream::iter(files).chain(last).boxed())
+                let mut files = files.iter().map(listed).collect::<Result<Vec<_>>>()?;
+                if let Some(last) = files.last_mut() {
+                    last.source = Arc::new(Later(last.source.clone(), now.clone()));
+                }
+                Resolved::Listing(stream::iter(files.into_iter().map(Ok)).boxed())
             }
             Self::Swarm(swarm) => Resolved::Many(Arc::new(swarm.clone())),
             Self::Padded(padded) => Resolved::Many(Arc::new(padded.clone())),
@@ -62,6 +60,22 @@ impl Protocol for Place {
 
     async fn open_container(&self, _: Bytes, _: &Locator, _: &Registry) -> Result<Resolved> {
         Err(Error::new(ErrorKind::Unsupported, "no containers here"))
+    }
+}
+
+/// A source that waits.
+#[derive(Debug)]
+struct Later(Arc<dyn Source>, watch::Receiver<bool>);
+
+#[async_trait]
+impl Source for Later {
+    async fn resolve(&self, transfer: &Transfer) -> Result<()> {
+        self.0.resolve(transfer).await
+    }
+
+    async fn run(&self, transfer: Transfer) -> Result<()> {
+        let _ = self.1.clone().wait_for(|now| *now).await;
+        self.0.run(transfer).await
     }
 }
 
