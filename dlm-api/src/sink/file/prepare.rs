@@ -101,7 +101,7 @@ impl Inner {
         }
         let path = entry.placed.as_ref().unwrap_or(&entry.path);
         let folder = match self.folder(path, false) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) if is_missing(&error) => return Ok(false),
             folder => folder?,
         };
         let is_there = |name: &str| {
@@ -251,6 +251,12 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// Whether what was to be opened is not there.
+fn is_missing(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn is_place_of(unwanted: &Unwanted, entry: &Entry) -> bool {
