@@ -160,7 +160,7 @@ async fn a_look_makes_nothing() {
         let prepared = sink.prepare(&look).await.unwrap();
         assert_eq!((prepared.existing, prepared.taken_over), (vec![Span::new(FIRST, 0..5)], there == "d/f"));
         assert_eq!(sink.read(&Span::new(FIRST, 1..3)).await.unwrap(), "el");
-        assert_eq!(tree(dir.path()), [format!("{there}=hello")]);
+        assert_eq!(tree(dir.path()), ["d/".to_owned(), format!("{there}=hello")]);
         fs::remove_file(dir.path().join(there)).unwrap();
     }
 }
