@@ -181,6 +181,10 @@ impl Keeper {
     /// Takes over what an earlier run left of an entry. What it wrote without a sync counts only if a sync succeeds now.
     pub(super) async fn restore(&self, loaded: &Loaded, entry: EntryId, ready: &Ready, by: SourceId) -> Result<u64> {
         let Some(recorded) = loaded.record.as_ref().and_then(|r| r.entries.get(entry.index())) else { return Ok(0) };
+        if ready.prepared.taken_over {
+            // Under its final name it is the user's, who may have changed it since: it is looked at anew.
+            return Ok(0);
+        }
         let believed = loaded.believed(entry, &ready.prepared);
         let mut durable: RangeSet = believed.durable.into_iter().collect();
         let written: RangeSet = believed.written.into_iter().collect();
@@ -438,3 +442,6 @@ impl Keeper {
         store.remove().await
     }
 }
+
+#[cfg(test)]
+mod tests;

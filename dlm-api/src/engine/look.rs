@@ -138,7 +138,10 @@ impl Conductor {
         for entry in finished {
             self.shared.take_back(entry).await?;
         }
-        self.shared.send(Event::PieceCorrupt { entry, range, source: "an earlier response".into() });
+        if !self.shared.setup.look_first {
+            // Of what was looked at there may be thousands: how many is told at the end.
+            self.shared.send(Event::PieceCorrupt { entry, range, source: "an earlier response".into() });
+        }
         Ok(())
     }
 }

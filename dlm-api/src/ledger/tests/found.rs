@@ -10,8 +10,8 @@ const LEN: u64 = 100;
 const A: EntryId = EntryId::FIRST;
 const B: EntryId = EntryId::new(1);
 
-fn all() -> RangeSet {
-    RangeSet::from_iter([0..LEN])
+fn first(len: u64) -> RangeSet {
+    std::iter::once(0..len).collect()
 }
 
 /// Two files that share a piece, at which nobody has looked.
@@ -73,21 +73,21 @@ fn what_was_found_is_nobody_s_before_it_is_checked() {
     for learns_later in [false, true] {
         let (mut ledger, source) = ledger(!learns_later);
         let past = ledger.add_past();
-        ledger.seen(A, all(), past);
-        ledger.seen(B, RangeSet::from_iter([0..70]), past);
+        ledger.seen(A, first(LEN), past);
+        ledger.seen(B, first(70), past);
         if learns_later {
             learn_pieces(&mut ledger, source);
         }
         ledger.check();
-        let first = Span::new(A, 0..80);
+        let whole = Span::new(A, 0..80);
         let crossing = [Span::new(A, 80..LEN), Span::new(B, 0..60)];
         assert_eq!(claims(&mut ledger, source), [Span::new(B, 60..LEN)], "the piece of which only a part was found");
         let pieces = ledger.take_recheck();
         assert_eq!(pieces.len(), 2);
-        assert!(!ledger.is_proven(&first) && !ledger.is_checked(&first) && ledger.is_checking());
+        assert!(!ledger.is_proven(&whole) && !ledger.is_checked(&whole) && ledger.is_checking());
 
         ledger.rechecked(pieces[0], true);
-        assert!(ledger.is_proven(&first) && ledger.is_checked(&first));
+        assert!(ledger.is_proven(&whole) && ledger.is_checked(&whole));
         assert!(!ledger.is_proven(&crossing[0]) && !ledger.is_complete());
         ledger.rechecked(pieces[1], false);
         assert!(!ledger.is_checking());
@@ -104,7 +104,7 @@ fn what_is_kept_as_it_is_is_complete_once_it_is_checked() {
     let (mut ledger, source) = ledger(true);
     ledger.keep_as_is();
     let past = ledger.add_past();
-    ledger.seen(A, RangeSet::from_iter([0..80]), past);
+    ledger.seen(A, first(80), past);
     ledger.seen(B, RangeSet::new(), past);
     assert_eq!(claims(&mut ledger, source), []);
     assert!(!ledger.is_complete());
