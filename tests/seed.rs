@@ -206,7 +206,9 @@ fn what_can_not_be_given_says_why() {
     fs::write(wrong.path().join("album/a.flac"), vec![7; MIB as usize]).unwrap();
     for (path, args, code, why) in [
         (empty.path(), &[][..], 4, "none of the torrent's files is there"),
+        (empty.path(), &[], 4, "hint: look at that path"),
         (wrong.path(), &[], 3, "nothing of what is there is right"),
+        (wrong.path(), &[], 3, "hint: these are other files"),
         (Path::new("nowhere"), &[], 2, "cannot read nowhere"),
         (dir.path(), &["--seed", "off"], 2, "--seed off"),
     ] {

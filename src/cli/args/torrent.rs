@@ -143,7 +143,7 @@ pub struct SeedArgs {
     pub path: PathBuf,
 
     /// The torrent file; - is standard input. Several may have their files at PATH
-    #[arg(required = true, value_name = "TORRENT", value_hint = ValueHint::FilePath)]
+    #[arg(required_unless_present = "torrents", value_name = "TORRENT", value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
 
     /// Who is spoken to, and for how long.
