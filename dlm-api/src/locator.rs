@@ -6,6 +6,7 @@ use std::str::FromStr;
 use url::Url;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::path::EntryPath;
 
 /// What stands in for the value of a query parameter in anything a person or a log may see.
 const HIDDEN: &str = "***";
@@ -25,6 +26,20 @@ impl Locator {
     /// The scheme, in lower case.
     pub fn scheme(&self) -> &str {
         self.0.scheme()
+    }
+
+    /// A file at a path below this place.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if nothing can be below it, as with a magnet link.
+    pub fn below(&self, path: &EntryPath) -> Result<Self> {
+        let mut url = self.0.clone();
+        match url.path_segments_mut() {
+            Ok(mut segments) => segments.pop_if_empty().extend(path.components()),
+            Err(()) => return Err(Error::new(ErrorKind::InvalidInput, "nothing can be below this").with("url", self)),
+        };
+        Ok(Self(url))
     }
 
     /// The file name that the last segment of the path suggests, percent-decoded as UTF-8; `None` where there is none.
@@ -110,6 +125,20 @@ impl fmt::Debug for Locator {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_below_has_its_path_encoded() {
+        let path = EntryPath::new("d/a b#?.bin").unwrap();
+        for (at, below) in [
+            ("http://h", "http://h/d/a%20b%23%3F.bin"),
+            ("http://h/m?t=1", "http://h/m/d/a%20b%23%3F.bin?t=1"),
+            ("http://h/m/", "http://h/m/d/a%20b%23%3F.bin"),
+        ] {
+            assert_eq!(at.parse::<Locator>().unwrap().below(&path).unwrap().url().as_str(), below);
+        }
+        let magnet: Locator = "magnet:?xt=urn:btih:00".parse().unwrap();
+        assert_eq!(magnet.below(&path).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
 
     #[test]
     fn the_file_name_is_the_decoded_last_segment() {

@@ -194,7 +194,7 @@ impl Transfer {
     /// Whether a span is sealed: there, and as right as can be told. What a swarm tells its peers it has. What an earlier run
     /// left, and has a digest now, is not before it is checked.
     pub fn is_sealed(&self, span: &Span) -> bool {
-        self.of_entry(span.entry, |ledger| ledger.is_proven(span)).unwrap_or(false)
+        self.of_entry(span.entry, |ledger| ledger.is_trusted(span)).unwrap_or(false)
     }
 
     /// Sealed bytes: what a swarm uploads, and what a reader reads.

@@ -19,6 +19,7 @@ use super::handle::{Command, Handle};
 use super::keeper::Keeper;
 use super::look::Rechecked;
 use super::many::Finished;
+use super::mirrors::Mirror;
 use super::opening::{Opened, Opener, Origin};
 use super::plane::run_on;
 use super::runner::{Next, Runner, RunnerState};
@@ -79,6 +80,11 @@ pub(super) struct Conductor {
     /// Pieces to be checked again, and those on which it is being done.
     pub(super) unchecked: VecDeque<PieceId>,
     pub(super) rechecks: FuturesUnordered<Task<Result<Rechecked>>>,
+    /// The place whose source tells which files there are, and what can't tell, and waits for it.
+    pub(super) principal: Option<usize>,
+    pub(super) mirrors: Vec<Mirror>,
+    /// A listing has ended.
+    is_listed: bool,
     /// Listings that may bring more sources.
     listings: FuturesUnordered<BoxFuture<'static, Listing>>,
     pub(super) command: watch::Receiver<Command>,
@@ -148,6 +154,9 @@ impl Conductor {
             unfinished: VecDeque::new(),
             unchecked: VecDeque::new(),
             rechecks: FuturesUnordered::new(),
+            principal: None,
+            mirrors: Vec::new(),
+            is_listed: false,
             listings: FuturesUnordered::new(),
             command: commands,
             state: state_sender,
@@ -253,6 +262,8 @@ impl Conductor {
         self.halt().await;
         self.runners.clear();
         self.listings.clear();
+        self.mirrors.clear();
+        self.is_listed = false;
         self.chores = None;
         if self.began_empty {
             self.shared.sink.abort().await?;
@@ -266,7 +277,8 @@ impl Conductor {
 
     /// Runs what was opened until the download is complete.
     async fn serve(&mut self, opened: Vec<Opened>, plan: &mut Plan) -> Result<Report> {
-        let single = plan.path.is_some() || opened.iter().any(|o| matches!(o.resolved, Resolved::Source(_)));
+        let single = plan.path.is_some() || matches!(opened[0].resolved, Resolved::Source(_));
+        self.principal = Some(opened[0].origin);
         if !single {
             self.take_over_many(plan).await?;
         } else if let Some(report) = self.take_over(plan).await? {
@@ -274,6 +286,10 @@ impl Conductor {
         }
         for Opened { origin, name, resolved } in opened {
             match resolved {
+                Resolved::Source(source) if !single => {
+                    let locator = plan.origins[origin].locator().cloned();
+                    self.mirrors.push(Mirror { origin, name, locator, source });
+                }
                 Resolved::Source(source) => self.add(name, source, Some(EntryId::FIRST), Some(origin)),
                 Resolved::Many(source) => self.add(name, source, None, Some(origin)),
                 Resolved::Listing(listing) => self.listings.push(next_listed(listing)),
@@ -290,6 +306,8 @@ impl Conductor {
                 return self.share(report).await;
             }
             self.finish_some();
+            self.end_listings()?;
+            self.place_mirrors(&plan.client).await;
             self.start_runners();
             tokio::select! {
                 (i, result) = next_ended(&mut self.runners) => {
@@ -311,7 +329,7 @@ impl Conductor {
         }
     }
 
-    fn add(&mut self, name: String, source: Arc<dyn Source>, entry: Option<EntryId>, origin: Option<usize>) {
+    pub(super) fn add(&mut self, name: String, source: Arc<dyn Source>, entry: Option<EntryId>, origin: Option<usize>) {
         let id = self.shared.ledger(|ledger| {
             let id = ledger.add_source(name.clone());
             entry.into_iter().for_each(|entry| ledger.bind(id, entry));
@@ -323,17 +341,25 @@ impl Conductor {
 
     fn listed(&mut self, listed: Option<Result<Listed>>, more: BoxStream<'static, Result<Listed>>) -> Result<()> {
         let Some(listed) = listed.transpose()? else {
-            // Another listing may still bring more.
-            if self.has_listings() {
-                return Ok(());
-            }
-            return self.shared.learn(Voice::User, Fact::LayoutComplete);
+            self.is_listed = true;
+            return Ok(());
         };
         let Listed { path, len, source } = listed;
         self.shared.learn(Voice::User, Fact::Entry { path: path.clone(), len })?;
         let entry = self.shared.ledger(|ledger| ledger.entry_at(Voice::User, &path));
         self.add(path.to_string(), source, entry, None);
         self.listings.push(next_listed(more));
+        Ok(())
+    }
+
+    /// Once all listings have ended, and nobody else tells of files, there are no more.
+    fn end_listings(&mut self) -> Result<()> {
+        if !self.is_listed || self.has_listings() || self.is_layout_awaited() {
+            return Ok(());
+        }
+        self.is_listed = false;
+        self.shared.learn(Voice::User, Fact::LayoutComplete)?;
+        self.shared.notify();
         Ok(())
     }
 
@@ -369,7 +395,12 @@ impl Conductor {
             _ => false,
         };
         let exclusive = self.repair.exclusive();
-        let wanted = |runner: &&mut Runner| exclusive.is_none_or(|only| only == runner.id);
+        // Who was named first says which files there are: the others may be of something else.
+        let first = self.principal.filter(|_| self.is_layout_awaited());
+        let wanted = |runner: &&mut Runner| {
+            let may_tell = first.is_none() || runner.origin == first;
+            may_tell && exclusive.is_none_or(|only| only == runner.id)
+        };
         let free = MAX_RUNNING.saturating_sub(running);
         self.runners.iter_mut().filter(ready).filter(wanted).take(free).for_each(Runner::start);
     }

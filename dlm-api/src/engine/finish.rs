@@ -85,7 +85,7 @@ impl Conductor {
         let waiting = |state: &RunnerState| !matches!(state, RunnerState::Done | RunnerState::Benched(_));
         let exclusive = self.repair.exclusive();
         let anybody = self.runners.iter().any(|r| waiting(&r.state) && exclusive.is_none_or(|only| only == r.id));
-        if !anybody && !self.has_listings() && self.rechecks.is_empty() {
+        if !anybody && !self.has_listings() && self.mirrors.is_empty() && self.rechecks.is_empty() {
             self.nobody_left().await?;
         }
         Ok(None)
@@ -110,9 +110,7 @@ impl Conductor {
 
     /// Sources that were done may have something to do again.
     fn rouse(&mut self) {
-        for runner in self.runners.iter_mut().filter(|r| matches!(r.state, RunnerState::Done)) {
-            runner.state = RunnerState::Idle;
-        }
+        self.runners.iter_mut().for_each(Runner::rouse);
     }
 
     /// Entries start again from nothing: their content is another one. The second time one stream has to bring it all.

@@ -145,8 +145,9 @@ fn is_to_be_checked(ledger: &Ledger, id: EntryId) -> bool {
 
 /// Whether an entry needs no other entry, and no digest of the whole, to be known to be right.
 fn is_proven(ledger: &Ledger, id: EntryId) -> bool {
-    let is_verified = ledger.len(id) == Some(ledger.verified(id).bytes());
-    ledger.digests(id).is_empty() && (is_verified || ledger.is_one_content(id))
+    let Some(len) = ledger.len(id) else { return false };
+    let is_trusted = len == 0 || ledger.trusted_from(id, 0) == Some(len);
+    ledger.digests(id).is_empty() && is_trusted && (ledger.verified(id).bytes() == len || ledger.is_one_content(id))
 }
 
 /// Gets entries ready for their final names. Before the first of them gets its own, the record says which files they are: a

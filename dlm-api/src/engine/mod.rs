@@ -10,6 +10,7 @@ mod inspect;
 mod keeper;
 mod look;
 mod many;
+mod mirrors;
 mod one;
 mod opening;
 mod plane;

@@ -75,9 +75,7 @@ async fn read_at(
         let known = shared.ledger(|ledger| {
             let known = ledger.entry_count() > 0;
             known.then(|| {
-                let end = ledger.sealed(ENTRY).get(at).map(|(run, ())| run.end.min(at + READ));
-                // What an earlier run left may be waiting for its check.
-                let end = end.filter(|end| ledger.is_checked(&Span::new(ENTRY, at..*end)));
+                let end = ledger.trusted_from(ENTRY, at);
                 (end, ledger.len(ENTRY), ledger.version(ENTRY))
             })
         });
@@ -86,7 +84,7 @@ async fn read_at(
                 return Err(io::Error::other("the content changed while it was read"));
             }
             if let Some(end) = end {
-                let read = read_on(&shared, Span::new(ENTRY, at..end)).await;
+                let read = read_on(&shared, Span::new(ENTRY, at..end.min(at + READ))).await;
                 // Meanwhile the place may have got other bytes.
                 if shared.ledger(|ledger| ledger.version(ENTRY)) != version {
                     continue;

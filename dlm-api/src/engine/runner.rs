@@ -28,6 +28,8 @@ pub(super) struct Runner {
     failures: u32,
     /// What it had delivered when it was started last.
     before: u64,
+    /// There is something to do again. It may have seen before that there was not, and be about to end.
+    roused: bool,
 }
 
 #[derive(Debug)]
@@ -61,13 +63,23 @@ impl Runner {
         name: String,
         origin: Option<usize>,
     ) -> Self {
-        Self { id, source, transfer, name, origin, state: RunnerState::Idle, failures: 0, before: 0 }
+        Self { id, source, transfer, name, origin, state: RunnerState::Idle, failures: 0, before: 0, roused: false }
     }
 
     pub(super) fn start(&mut self) {
         self.before = self.transfer.transferred();
+        self.roused = false;
         let (source, transfer) = (self.source.clone(), self.transfer.clone());
         self.state = RunnerState::Running(self.transfer.spawn(async move { source.run(transfer).await }));
+    }
+
+    /// It may have something to do again.
+    pub(super) fn rouse(&mut self) {
+        match self.state {
+            RunnerState::Done => self.state = RunnerState::Idle,
+            RunnerState::Running(_) => self.roused = true,
+            _ => {}
+        }
     }
 
     /// Ends a run; what it was leased returns.
@@ -89,7 +101,7 @@ impl Runner {
     /// What follows from the end of its run.
     pub(super) fn ended(&mut self, result: Result<()>) -> Next {
         let Err(error) = result else {
-            self.state = RunnerState::Done;
+            self.state = if self.roused { RunnerState::Idle } else { RunnerState::Done };
             return Next::GoOn;
         };
         if error.scope() == Scope::Download {

@@ -78,7 +78,7 @@ impl Ledger {
         assert_eq!(remaining.next(), None);
     }
 
-    /// A piece is sealed as a whole or not at all, and not without having been checked.
+    /// A part of a piece is sealed as a whole or not at all; a piece that is sealed was checked, or is about to be.
     fn check_pieces(&self) {
         for (i, _) in self.entries.iter().enumerate() {
             let whole = Span::new(EntryId::new(i as u32), super::OPEN);
@@ -89,17 +89,23 @@ impl Ledger {
             }
             for id in self.pieces.overlapping(&whole) {
                 let spans = self.pieces.spans(id);
-                let bytes = |set: fn(&EntryState) -> &RangeSet| -> u64 {
-                    spans.iter().map(|s| set(&self.entries[s.entry.index()]).bytes_within(s.range.clone())).sum()
+                let bytes = |set: fn(&EntryState) -> &RangeSet, s: &Span| {
+                    set(&self.entries[s.entry.index()]).bytes_within(s.range.clone())
                 };
-                let (sealed, verified) = (bytes(|e| &e.sealed), bytes(|e| &e.verified));
-                let restarts = spans.iter().any(|s| self.restarts_wanted.contains_key(&s.entry));
+                for span in spans.iter() {
+                    let (sealed, verified) = (bytes(|e| &e.sealed, span), bytes(|e| &e.verified, span));
+                    let restarts = self.restarts_wanted.contains_key(&span.entry);
+                    assert!(
+                        (sealed == 0 || sealed == span.len() || restarts) && (verified == 0 || verified == sealed),
+                        "a bit of {span:?} is sealed"
+                    );
+                }
+                let of_all = |set: fn(&EntryState) -> &RangeSet| spans.iter().all(|s| bytes(set, s) == s.len());
                 assert!(
-                    sealed == 0 || sealed == spans.iter().map(Span::len).sum::<u64>() || restarts,
-                    "a part of {:?} is sealed",
+                    !of_all(|e| &e.sealed) || of_all(|e| &e.verified) || self.recheck.contains(&id),
+                    "{:?} is sealed without a check",
                     &*spans
                 );
-                assert!(sealed == verified || self.recheck.contains(&id), "{:?} is sealed without a check", &*spans);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Claims: a scheduler's pick, checked and made a lease.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Instant;
@@ -34,11 +35,18 @@ pub enum NotNow {
 impl Ledger {
     /// Gives a source the bytes that the scheduler picks for it.
     pub fn claim(&mut self, ask: &Ask, scheduler: &mut dyn Scheduler, now: Instant) -> Result<Grant, NotNow> {
-        let entry_done = |e: EntryId| self.entries.get(e.index()).is_some_and(|e| e.is_complete());
+        let entry_done = |e: EntryId| self.entries.get(e.index()).is_some_and(|e| e.wanted && e.is_complete());
         if self.is_benched(ask.source) || self.is_complete() || ask.entry.is_some_and(entry_done) {
             return Err(NotNow::Done);
         }
         if self.keeps || self.exclusive.is_some_and(|only| only != ask.source) {
+            return Err(NotNow::Wait);
+        }
+        if let Some(entry) = ask.entry.filter(|entry| !self.is_wanted(*entry)) {
+            return self.take_edge(ask, entry, now);
+        }
+        let ask = &*self.without_sealed(ask);
+        if matches!(&ask.want, Want::Exactly(spans) if spans.is_empty()) {
             return Err(NotNow::Wait);
         }
         match scheduler.pick(&View { ledger: self, now }, ask, now) {
@@ -47,6 +55,19 @@ impl Ledger {
             Pick::Hedge(spans) => self.hedge(ask, &spans, now),
             Pick::Wait => Err(NotNow::Wait),
             Pick::Done => Err(NotNow::Done),
+        }
+    }
+
+    /// Who wants exactly a piece of which a part is sealed is given the rest of it.
+    fn without_sealed<'a>(&self, ask: &'a Ask) -> Cow<'a, Ask> {
+        let is_sealed =
+            |span: &Span| self.entries.get(span.entry.index()).is_some_and(|e| e.sealed.contains(&span.range));
+        match &ask.want {
+            Want::Exactly(spans) if spans.iter().any(is_sealed) => {
+                let missing = spans.iter().filter(|span| !is_sealed(span)).cloned().collect();
+                Cow::Owned(Ask { want: Want::Exactly(missing), ..ask.clone() })
+            }
+            _ => Cow::Borrowed(ask),
         }
     }
 
@@ -71,6 +92,23 @@ impl Ledger {
         Ok(self.grant(ask, spans, false, now))
     }
 
+    /// Of an entry that nobody wants, what it has of a piece that somebody does.
+    fn take_edge(&mut self, ask: &Ask, id: EntryId, now: Instant) -> Result<Grant, NotNow> {
+        let is_wanted = |span: &Span| self.is_wanted(span.entry);
+        let edges = self.entries[id.index()].len.filter(|len| *len > 0).into_iter().flat_map(|len| [0, len - 1]);
+        let wanted =
+            edges.filter(|at| self.pieces.at(id, *at).is_some_and(|p| self.pieces.spans(p).iter().any(is_wanted)));
+        let mut parts = wanted.filter_map(|at| self.pieces.range_at(id, at)).collect::<Vec<_>>();
+        let entry = &self.entries[id.index()];
+        parts.retain(|part| !entry.sealed.contains(part));
+        match parts.iter().find(|part| entry.free.contains(part)) {
+            Some(part) => self.take(ask, vec![Span::new(id, part.clone())], now),
+            None if parts.is_empty() => Err(NotNow::Done),
+            // Somebody else is at it.
+            None => Err(NotNow::Wait),
+        }
+    }
+
     /// Adds to a lease what is free right behind it, in whole pieces. One that goes on in another entry stays where it is: the
     /// body for which this is done ends before it. Nor does the lease get back what it was handed before it lost it: a copy of
     /// that may wait to be written, and would land on what has been sealed meanwhile.
@@ -93,6 +131,7 @@ impl Ledger {
     fn grant(&mut self, ask: &Ask, spans: Vec<Span>, hedge: bool, now: Instant) -> Grant {
         let lease = LeaseId(self.next_lease);
         self.next_lease += 1;
+        self.sources[ask.source.index()].active = true;
         self.leases.insert(lease, LeaseState::new(ask.source, hedge, &spans, now));
         Grant { lease, spans, hedge }
     }
@@ -111,7 +150,7 @@ impl Ledger {
     }
 
     /// What of `span` may be leased as it stands: from its first byte, to the edges of pieces. Pieces that cross entries
-    /// bring their other spans with them.
+    /// bring their other spans with them, but for who can deliver only this entry: his part waits for those of others.
     fn fit(&self, ask: &Ask, span: Span) -> Option<Vec<Span>> {
         let id = span.entry;
         if !self.may_deliver(ask, id) {
@@ -127,8 +166,11 @@ impl Ledger {
         };
         let mut spans = vec![Span::new(id, range.clone())];
         for at in [range.start, range.end - 1] {
-            let Some(piece) = self.pieces.at(id, at) else { continue };
+            let Some(piece) = self.pieces.at(id, at).filter(|_| ask.entry.is_none()) else { continue };
             for other in self.pieces.spans(piece).iter().filter(|s| s.entry != id) {
+                if self.entries[other.entry.index()].sealed.contains(&other.range) {
+                    continue;
+                }
                 if !self.may_deliver(ask, other.entry) || !self.entries[other.entry.index()].free.contains(&other.range)
                 {
                     return self.without_crossing(id, range).map(|range| vec![Span::new(id, range)]);
@@ -207,9 +249,11 @@ impl Ledger {
         grown.iter().flat_map(of_entry).collect()
     }
 
-    /// Whether the spans could be one lease, were they free: apart, in the window, and with each piece they touch wholly in them.
+    /// Whether the spans could be one lease, were they free: apart, in the window, and with all that is missing of each piece
+    /// that they touch in them.
     fn may_lease_exactly(&self, ask: &Ask, spans: &[Span]) -> bool {
-        let inside = |part: &Span| spans.iter().any(|span| span.contains(part));
+        let is_sealed = |part: &Span| self.entries[part.entry.index()].sealed.contains(&part.range);
+        let inside = |part: &Span| spans.iter().any(|span| span.contains(part)) || is_sealed(part);
         let apart = |i: usize| spans[..i].iter().all(|before| !before.overlaps(&spans[i]));
         let in_window =
             |span: &Span| self.window.as_ref().is_none_or(|w| w.entry == span.entry && span.range.end <= w.range.end);
@@ -230,7 +274,7 @@ impl Ledger {
                 let lost = self.tail_from(ask, victim, at).ok_or(NotNow::Wait)?;
                 let Span { entry, range } = lost.clone();
                 let end = range.start.saturating_add(*max).min(range.end).min(OPEN_END);
-                (self.grown_to_pieces(&[lost]), vec![Span::new(entry, range.start..end)])
+                (self.grown_within(victim, lost), vec![Span::new(entry, range.start..end)])
             }
             Want::Exactly(spans) => {
                 let lost = self.tails_behind(ask, victim, spans).ok_or(NotNow::Wait)?;
@@ -266,11 +310,18 @@ impl Ledger {
         }
         let lost = Span::new(entry, at..tail.end);
         let may = |span: &Span| victim.has_untouched(span) && self.may_deliver(ask, span.entry);
-        if self.grown_to_pieces(std::slice::from_ref(&lost)).iter().all(may) {
+        if self.grown_within(victim, lost.clone()).iter().all(may) {
             return Some(lost);
         }
         // A piece at its edge has begun in another entry.
         self.without_crossing(entry, lost.range).map(|range| Span::new(entry, range))
+    }
+
+    /// This span of a lease, with what the lease has of the pieces that cross its edges.
+    fn grown_within(&self, victim: &LeaseState, span: Span) -> Vec<Span> {
+        let mut grown = self.grown_to_pieces(&[span]);
+        grown.retain(|span| victim.parts_of(span).next().is_some());
+        grown
     }
 
     /// What a lease has to lose for somebody who wants just these spans: all from there on. A body brings its bytes in order, so
@@ -287,7 +338,8 @@ impl Ledger {
                 lost.push(Span::new(span.entry, span.range.start..tail.range.end));
             }
         }
-        let lost = self.grown_to_pieces(&lost);
+        let mut lost = self.grown_to_pieces(&lost);
+        lost.retain(|span| victim.parts_of(span).next().is_some());
         lost.iter().all(|span| victim.has_untouched(span)).then_some(lost)
     }
 

@@ -56,12 +56,6 @@ impl Ledger {
         !self.unseen.is_empty() || !self.recheck.is_empty() || self.rechecking > 0
     }
 
-    /// Whether these bytes are sealed, and checked where there is a digest for them.
-    pub fn is_proven(&self, span: &Span) -> bool {
-        let entry = &self.entries[span.entry.index()];
-        entry.verified.contains(&span.range) || (entry.sealed.contains(&span.range) && self.is_checked(span))
-    }
-
     /// Whether nothing of what is sealed here waits for its check.
     pub fn is_checked(&self, span: &Span) -> bool {
         let entry = &self.entries[span.entry.index()];

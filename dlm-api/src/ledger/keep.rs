@@ -6,6 +6,7 @@ use super::entry::EntryState;
 use super::pieces::PieceId;
 use super::voices::Voice;
 use super::{Ledger, OPEN};
+use crate::error::{Error, ErrorKind};
 use crate::runs::RangeSet;
 use crate::span::{EntryId, SourceId, Span};
 
@@ -13,19 +14,58 @@ impl Ledger {
     /// What a recheck came to.
     pub fn rechecked(&mut self, id: PieceId, good: bool) {
         self.rechecking = self.rechecking.saturating_sub(1);
-        if !self.pieces.is_current(id) {
+        let spans = self.pieces.spans(id).to_vec();
+        let is_sealed = |s: &Span| self.entries[s.entry.index()].sealed.contains(&s.range);
+        // What was taken back meanwhile is checked when it has come again.
+        if !self.pieces.is_current(id) || !spans.iter().all(is_sealed) {
             return;
         }
-        for span in self.pieces.spans(id).to_vec() {
+        if !good {
+            return self.doubt(id, &spans);
+        }
+        self.pieces.clear_failure(id);
+        for span in &spans {
+            let said_by = self.pieces.said_by(id);
             let entry = &mut self.entries[span.entry.index()];
-            if good && entry.sealed.contains(&span.range) {
-                entry.verified.insert(span.range.clone());
-                self.touch(span.entry);
-            } else if !good {
-                // Somebody has changed it since it was finished.
-                self.entries[span.entry.index()].finished = false;
-                self.unseal(span.clone());
+            for source in entry.by.within(&span.range) {
+                self.sources[source.index()].proven |= said_by != Voice::Source(source);
             }
+            entry.verified.insert(span.range.clone());
+            self.touch(span.entry);
+            self.tell_complete(span.entry);
+        }
+    }
+
+    /// A sealed piece is wrong. Whose part of it is, nobody knows, where there are several: at first the parts are taken back
+    /// that were never found to be right, then all. Who has a part in it again, when none of them was ever right, is accused,
+    /// and first those of whom nothing else was right so far.
+    fn doubt(&mut self, id: PieceId, spans: &[Span]) {
+        let is_verified = |s: &&Span| self.entries[s.entry.index()].verified.contains(&s.range);
+        let was_right = spans.iter().any(|s| is_verified(&s));
+        let all = spans.iter().all(|s| is_verified(&s)) || self.pieces.has_failed_at_all(id);
+        let doubtful: Vec<Span> = spans.iter().filter(|s| all || !is_verified(s)).cloned().collect();
+        let mut again = Vec::new();
+        for span in doubtful {
+            let sources: Vec<SourceId> = self.entries[span.entry.index()].by.within(&span.range).collect();
+            for source in sources.into_iter().filter(|source| !self.sources[source.index()].past) {
+                if !was_right && self.pieces.has_failed(id, source) {
+                    again.push(source);
+                }
+                self.pieces.note_failure(id, source);
+            }
+            // Somebody has changed it since it was finished.
+            self.entries[span.entry.index()].finished = false;
+            self.unseal(span);
+        }
+        let is_proven = |source: &SourceId| self.sources[source.index()].proven;
+        if !again.iter().all(is_proven) {
+            again.retain(|source| !is_proven(source));
+        }
+        for source in again {
+            self.accuse(
+                source,
+                Error::new(ErrorKind::Corrupt, "a piece with a part from here does not match its digest"),
+            );
         }
     }
 
@@ -106,16 +146,33 @@ impl Ledger {
     /// Pieces that are sealed without having been checked: whole ones are to be checked, the others are taken back.
     fn settle_pieces(&mut self, span: &Span) {
         for id in self.pieces_within(span) {
-            let spans = self.pieces.spans(id);
-            let all = |set: fn(&EntryState) -> &RangeSet| {
-                spans.iter().all(|s| set(&self.entries[s.entry.index()]).contains(&s.range))
-            };
-            if !all(|entry| &entry.sealed) {
-                let Span { entry, range } = spans[0].clone();
-                self.take_back(entry, range);
-            } else if !all(|entry| &entry.verified) {
-                self.recheck.push(id);
-            }
+            let spans = self.pieces.spans(id).to_vec();
+            self.settle_parts(&spans);
+            self.recheck_if_whole(id);
+        }
+    }
+
+    /// A part of a piece is sealed as a whole or not at all. Says which parts nothing is sealed of any more.
+    pub(super) fn settle_parts(&mut self, spans: &[Span]) -> Vec<Span> {
+        let is_partly_sealed = |span: &&Span| {
+            let sealed = self.entries[span.entry.index()].sealed.bytes_within(span.range.clone());
+            sealed > 0 && sealed < span.len()
+        };
+        let partly: Vec<Span> = spans.iter().filter(is_partly_sealed).cloned().collect();
+        for span in &partly {
+            self.unseal(span.clone());
+        }
+        partly
+    }
+
+    /// A piece that is sealed without having been checked is to be checked.
+    pub(super) fn recheck_if_whole(&mut self, id: PieceId) {
+        let spans = self.pieces.spans(id);
+        let all = |set: fn(&EntryState) -> &RangeSet| {
+            spans.iter().all(|s| set(&self.entries[s.entry.index()]).contains(&s.range))
+        };
+        if all(|entry| &entry.sealed) && !all(|entry| &entry.verified) && !self.recheck.contains(&id) {
+            self.recheck.push(id);
         }
     }
 
@@ -182,15 +239,11 @@ impl Ledger {
         unsealed
     }
 
-    /// Takes back what is sealed of `range`, and with it the rest of the pieces there: a part of a piece can't be fetched
-    /// alone, as it couldn't be checked. Says how many bytes.
+    /// Takes back what is sealed of `range`, and with it the rest of the pieces there, as far as it lies in this entry: less
+    /// couldn't be checked. Says how many bytes.
     pub fn take_back(&mut self, entry: EntryId, range: Range<u64>) -> u64 {
         let span = Span::new(entry, range);
-        let inside = |s: &Span| s.entry == entry && span.range.start <= s.range.start && s.range.end <= span.range.end;
-        let mut rest = Vec::new();
-        for id in self.pieces.overlapping(&span) {
-            rest.extend(self.pieces.spans(id).iter().filter(|s| !inside(s)).cloned());
-        }
-        [span].into_iter().chain(rest).map(|s| self.unseal(s)).sum()
+        let parts = self.pieces.ranges_within(&span).map(|range| Span::new(entry, range)).collect::<Vec<_>>();
+        [span].into_iter().chain(parts).map(|span| self.unseal(span)).sum()
     }
 }

@@ -290,42 +290,20 @@ impl Ledger {
         }
     }
 
-    /// Bytes that came before their piece was known: a lease that has part of the piece loses it, and what is sealed is
-    /// checked, or fetched again where it isn't whole.
+    /// Bytes that came before their piece was known: a lease that has a bit of a part of it loses that, and what is sealed is
+    /// checked, or fetched again where a part isn't whole.
     fn make_room_for(&mut self, spans: &[Span]) {
-        let mut cut = Vec::new();
-        for (id, lease) in &self.leases {
-            let whole = spans.iter().all(|s| {
-                lease.held.iter().any(|h| {
-                    h.span.entry == s.entry && h.span.range.start <= s.range.start && s.range.end <= h.span.range.end
-                })
-            });
-            if !whole {
-                cut.push(*id);
+        for lease in self.leases.values_mut() {
+            for span in spans.iter().filter(|span| !lease.holds(span)).collect::<Vec<_>>() {
+                lease.carve(span.entry, &span.range);
             }
         }
-        for id in cut {
-            for span in spans {
-                if let Some(lease) = self.leases.get_mut(&id) {
-                    lease.carve(span.entry, &span.range);
-                }
-            }
-        }
-        let sealed = |s: &Span| self.entries[s.entry.index()].sealed.bytes_within(s.range.clone());
-        let (have, want) = (spans.iter().map(sealed).sum::<u64>(), spans.iter().map(Span::len).sum::<u64>());
-        let verified = |s: &Span| self.entries[s.entry.index()].verified.contains(&s.range);
-        if spans.iter().all(verified) {
-            // An earlier run checked it.
-        } else if have == want {
-            self.recheck.extend(self.pieces.at(spans[0].entry, spans[0].range.start));
-        } else if have > 0 {
-            for span in spans {
-                self.unseal(span.clone());
-            }
+        for span in self.settle_parts(spans) {
             // A lease in the middle of it would never have it whole.
-            for lease in self.leases.values_mut() {
-                spans.iter().for_each(|span| lease.carve(span.entry, &span.range));
-            }
+            self.leases.values_mut().for_each(|lease| lease.carve(span.entry, &span.range));
+        }
+        if let Some(id) = self.pieces.at(spans[0].entry, spans[0].range.start) {
+            self.recheck_if_whole(id);
         }
         for span in spans {
             self.give_back(span.entry, span.range.clone());
@@ -374,7 +352,7 @@ impl Ledger {
         Some(entry)
     }
 
-    /// Whether an entry only fills the space between others.
+    /// Whether an entry is zeros that are kept nowhere.
     pub fn is_padding(&self, id: EntryId) -> bool {
         self.entries[id.index()].facts.padding.value(weight(&self.sources)).is_some()
     }

@@ -135,7 +135,30 @@ impl Ledger {
         self.entries.len()
     }
 
-    /// What is sealed of an entry.
+    /// How far from `at` on an entry is sealed, and as right as can be told: what belongs to a piece was checked with it. `None`
+    /// if not even the byte at `at` is.
+    pub fn trusted_from(&self, entry: EntryId, at: u64) -> Option<u64> {
+        let state = &self.entries[entry.index()];
+        let (sealed, ()) = state.sealed.get(at)?;
+        let mut end = at;
+        while end < sealed.end {
+            let verified = state.verified.get(end).map(|(run, ())| run.end);
+            let piece = self.pieces.ranges_within(&Span::new(entry, end..sealed.end)).next();
+            end = match (verified, piece) {
+                (Some(verified), _) => verified,
+                (None, Some(piece)) if piece.start <= end => break,
+                (None, piece) => piece.map_or(sealed.end, |piece| piece.start),
+            };
+        }
+        (end > at).then_some(end)
+    }
+
+    /// Whether all of a span is sealed, and as right as can be told.
+    pub fn is_trusted(&self, span: &Span) -> bool {
+        self.trusted_from(span.entry, span.range.start).is_some_and(|end| end >= span.range.end)
+    }
+
+    /// What is sealed of an entry. A part of a piece that others have a part of, too, is before it was checked.
     pub fn sealed(&self, entry: EntryId) -> &RangeSet {
         &self.entries[entry.index()].sealed
     }

@@ -300,6 +300,10 @@ impl Pieces {
         self.failed.get(&id).is_some_and(|sources| sources.contains(&source))
     }
 
+    pub(super) fn has_failed_at_all(&self, id: PieceId) -> bool {
+        self.failed.contains_key(&id)
+    }
+
     pub(super) fn has_failures(&self) -> bool {
         !self.failed.is_empty()
     }

@@ -32,6 +32,11 @@ impl Shares {
         self.0.iter().map(|(by, set)| (*by, set)).filter(|(_, set)| !set.is_empty())
     }
 
+    /// Who delivered bytes of `range`.
+    pub(super) fn within(&self, range: &Range<u64>) -> impl Iterator<Item = SourceId> {
+        self.0.iter().filter(|(_, set)| set.overlaps(range)).map(|(by, _)| *by)
+    }
+
     /// Who delivered the byte `at`, and what touches it.
     pub(super) fn at(&self, at: u64) -> Option<(SourceId, Range<u64>)> {
         self.iter().find_map(|(by, set)| set.get(at).map(|(run, ())| (by, run)))

@@ -11,6 +11,8 @@ pub(super) struct SourceState {
     pub(super) name: String,
     /// It delivered verified bytes.
     pub(super) proven: bool,
+    /// It was given a lease once: it is not one that never finds anybody to fetch from.
+    pub(super) active: bool,
     pub(super) benched: bool,
     /// The only entry of which it can deliver.
     pub(super) bound: Option<EntryId>,
@@ -26,6 +28,7 @@ impl Ledger {
         self.sources.push(SourceState {
             name: name.into(),
             proven: false,
+            active: false,
             benched: false,
             bound: None,
             past: false,
@@ -69,6 +72,14 @@ impl Ledger {
     pub fn live_sources(&self, entry: Option<EntryId>) -> usize {
         let can = |bound: Option<EntryId>| entry.is_none() || bound.is_none() || bound == entry;
         self.sources.iter().filter(|s| !s.benched && can(s.bound)).count()
+    }
+
+    /// Who else is in use and can deliver bytes of this entry. Of those who can't be expected to have every entry, as a swarm may
+    /// have no peers, only such as have begun to deliver.
+    pub(super) fn others_of(&self, source: SourceId, entry: EntryId) -> impl Iterator<Item = SourceId> {
+        let can = move |s: &SourceState| !s.benched && s.bound.map_or(s.active, |bound| bound == entry);
+        let all = (0..).map(SourceId::new).zip(&self.sources);
+        all.filter(move |(id, s)| *id != source && can(s)).map(|(id, _)| id)
     }
 
     /// The source delivers bytes of this entry only.

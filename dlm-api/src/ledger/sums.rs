@@ -129,6 +129,13 @@ impl Ledger {
         }
     }
 
+    /// An entry that was complete already is proven now: it is looked at once more.
+    pub(super) fn tell_complete(&mut self, entry: EntryId) {
+        if !self.entries[entry.index()].counted.is_incomplete {
+            self.completed.insert(entry);
+        }
+    }
+
     /// Panics if a change of an entry was forgotten.
     #[cfg(any(test, feature = "testkit"))]
     pub(super) fn check_sums(&self) {

@@ -4,5 +4,6 @@ mod doubt;
 mod found;
 mod kinds;
 mod methods;
+mod parts;
 mod random;
 mod world;

@@ -78,6 +78,14 @@ impl View<'_> {
         self.ledger.pieces.at(entry, at).is_some_and(|id| self.ledger.pieces.has_failed(id, source))
     }
 
+    /// Whether this source delivered wrong bytes for the piece that has the byte `at`, and another one, which may still deliver
+    /// it, did not.
+    pub fn is_for_others(&self, source: SourceId, entry: EntryId, at: u64) -> bool {
+        let has_failed = |id, source| self.ledger.pieces.has_failed(id, source);
+        let piece = self.ledger.pieces.at(entry, at).filter(|id| has_failed(*id, source));
+        piece.is_some_and(|id| self.ledger.others_of(source, entry).any(|other| !has_failed(id, other)))
+    }
+
     /// Whether any source delivered wrong bytes for a piece that is still missing.
     pub fn has_failures(&self) -> bool {
         self.ledger.pieces.has_failures()

@@ -74,9 +74,31 @@ impl Ledger {
             landed.sealed += self.seal_between(lease, part, source);
         }
         landed.pieces.dedup();
+        let mut parted = Vec::new();
         let state = &self.leases[&lease];
-        landed.pieces.retain(|id| self.pieces.spans(*id).iter().all(|s| s.is_empty() || state.has_landed(s)));
+        landed.pieces.retain(|id| {
+            let spans = self.pieces.spans(*id);
+            if !spans.iter().all(|s| state.holds(s)) {
+                parted.push(*id);
+            }
+            spans.iter().all(|s| state.has_landed(s))
+        });
+        parted.into_iter().for_each(|id| self.seal_parts(lease, id, source));
         landed
+    }
+
+    /// Seals what a lease has of a piece that crosses entries and of which others have the rest. It is checked once it is whole.
+    fn seal_parts(&mut self, lease: LeaseId, id: PieceId, source: SourceId) {
+        let spans = self.pieces.spans(id).to_vec();
+        for span in &spans {
+            let Some(state) = self.leases.get_mut(&lease).filter(|state| state.has_landed(span)) else { continue };
+            if let Some(held) = state.held_at(span.entry, span.range.start) {
+                held.landed.remove(span.range.clone());
+            }
+            self.entries[span.entry.index()].seal(span.range.clone(), source, false);
+            self.touch(span.entry);
+        }
+        self.recheck_if_whole(id);
     }
 
     /// Seals the bytes of `span` that belong to no piece.
@@ -141,10 +163,9 @@ impl Ledger {
                 held.landed.remove(span.range.clone());
             }
         }
-        for span in spans.iter() {
-            let entry = &mut self.entries[span.entry.index()];
-            entry.seal(span.range.clone(), source, true);
-            self.sums.count(span.entry, entry);
+        for span in &spans.to_vec() {
+            self.entries[span.entry.index()].seal(span.range.clone(), source, true);
+            self.touch(span.entry);
         }
         // Bytes that fit a source's own digest prove nothing.
         if self.pieces.said_by(id) != Voice::Source(source) {

@@ -65,8 +65,8 @@ fn take(view: &View<'_>, ask: &Ask, max: u64) -> Option<Pick> {
             _ => (entry.unwrap_or(EntryId::FIRST), 0),
         },
     };
-    // Where all that is free is known to fail with this source, it may still try when there is nobody else.
-    let picky = view.has_failures() && view.live_sources(ask.entry) > 1;
+    // What is known to fail with this source is left to others. When there is nobody else it may still try.
+    let picky = view.has_failures();
     let free_in = |entry: EntryId| {
         let start = if entry == from.0 { from.1 } else { 0 };
         let first = |at| first_good(view, ask, entry, at, picky);
@@ -90,7 +90,7 @@ fn take(view: &View<'_>, ask: &Ask, max: u64) -> Option<Pick> {
 fn first_good(view: &View<'_>, ask: &Ask, entry: EntryId, mut at: u64, picky: bool) -> Option<Range<u64>> {
     loop {
         let run = view.free_from(entry, at)?;
-        if !picky || !view.has_failed(ask.source, entry, run.start) {
+        if !picky || !view.is_for_others(ask.source, entry, run.start) {
             return Some(run);
         }
         at = view.piece_range_at(entry, run.start)?.end;
@@ -101,7 +101,7 @@ fn first_good(view: &View<'_>, ask: &Ask, entry: EntryId, mut at: u64, picky: bo
 fn end_of_good(view: &View<'_>, ask: &Ask, entry: EntryId, start: u64, end: u64) -> u64 {
     let mut at = start;
     while let Some(piece) = view.piece_range_at(entry, at).filter(|p| p.end < end) {
-        if view.has_failed(ask.source, entry, piece.end) {
+        if view.is_for_others(ask.source, entry, piece.end) {
             return piece.end;
         }
         at = piece.end;
@@ -141,8 +141,7 @@ impl Balanced {
                 && range.end.saturating_sub(range.start) >= least
                 && view.len(l.tail.entry).is_some()
                 && ask.entry.is_none_or(|entry| entry == l.tail.entry)
-                && (view.live_sources(ask.entry) < 2
-                    || !view.has_failed(ask.source, l.tail.entry, l.tail.range.end - 1));
+                && !view.is_for_others(ask.source, l.tail.entry, l.tail.range.end - 1);
             fits.then(|| (time_left(&l, ask.rate, is_silent), range, is_silent, l))
         };
         let (left, range, is_silent, victim) = view.leases().filter_map(may).max_by_key(|(left, ..)| *left)?;
@@ -179,8 +178,8 @@ impl Balanced {
         let first = taken.next()?;
         let victim = view.holder(first)?;
         let is_of_victim = |span: &Span| view.holder(span).is_some_and(|holder| holder.id == victim.id);
-        let failed = |span: &Span| view.has_failed(ask.source, span.entry, span.range.start);
-        if !taken.all(is_of_victim) || (view.live_sources(ask.entry) > 1 && spans.iter().any(failed)) {
+        let is_for_others = |span: &Span| view.is_for_others(ask.source, span.entry, span.range.start);
+        if !taken.all(is_of_victim) || spans.iter().any(is_for_others) {
             return None;
         }
         if is_silent(&victim, SILENT * (1 << self.silences), now) {

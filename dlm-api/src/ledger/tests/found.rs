@@ -84,11 +84,11 @@ fn what_was_found_is_nobody_s_before_it_is_checked() {
         assert_eq!(claims(&mut ledger, source), [Span::new(B, 60..LEN)], "the piece of which only a part was found");
         let pieces = ledger.take_recheck();
         assert_eq!(pieces.len(), 2);
-        assert!(!ledger.is_proven(&whole) && !ledger.is_checked(&whole) && ledger.is_checking());
+        assert!(!ledger.is_trusted(&whole) && !ledger.is_checked(&whole) && ledger.is_checking());
 
         ledger.rechecked(pieces[0], true);
-        assert!(ledger.is_proven(&whole) && ledger.is_checked(&whole));
-        assert!(!ledger.is_proven(&crossing[0]) && !ledger.is_complete());
+        assert!(ledger.is_trusted(&whole) && ledger.is_checked(&whole));
+        assert!(!ledger.is_trusted(&crossing[0]) && !ledger.is_complete());
         ledger.rechecked(pieces[1], false);
         assert!(!ledger.is_checking());
         assert_eq!(claims(&mut ledger, source), [], "a record may claim it");
@@ -110,6 +110,6 @@ fn what_is_kept_as_it_is_is_complete_once_it_is_checked() {
     assert!(!ledger.is_complete());
     let pieces = ledger.take_recheck();
     ledger.rechecked(pieces[0], true);
-    assert!(ledger.is_complete() && ledger.is_proven(&Span::new(A, 0..80)));
+    assert!(ledger.is_complete() && ledger.is_trusted(&Span::new(A, 0..80)));
     assert_eq!(claims(&mut ledger, source), []);
 }

@@ -13,11 +13,11 @@ use crate::runs::RangeSet;
 use crate::scheduler::{Ask, Pick, Scheduler, Want};
 use crate::span::{EntryId, LeaseId, SourceId, Span};
 
-const FIRST: EntryId = EntryId::FIRST;
-const SECOND: EntryId = EntryId::new(1);
-const A: SourceId = SourceId::new(0);
-const B: SourceId = SourceId::new(1);
-const C: SourceId = SourceId::new(2);
+pub(super) const FIRST: EntryId = EntryId::FIRST;
+pub(super) const SECOND: EntryId = EntryId::new(1);
+pub(super) const A: SourceId = SourceId::new(0);
+pub(super) const B: SourceId = SourceId::new(1);
+pub(super) const C: SourceId = SourceId::new(2);
 
 /// Answers with what the test says.
 #[derive(Debug)]
@@ -52,14 +52,14 @@ fn in_pieces() -> Ledger {
 }
 
 /// A ledger of two entries, and a piece of which each has ten bytes.
-fn crossed() -> Ledger {
+pub(super) fn crossed() -> Ledger {
     let mut ledger = ledger(&[Some(20), Some(20)]);
     let crossing = Piece { spans: Box::new([span(10..20), Span::new(SECOND, 0..10)]), digest: digest(1) };
     ledger.learn(Voice::User, Fact::Pieces(vec![crossing])).unwrap();
     ledger
 }
 
-fn digest(content: u8) -> Digest {
+pub(super) fn digest(content: u8) -> Digest {
     Digest::of(Algorithm::Blake3, &[content])
 }
 
@@ -67,21 +67,21 @@ fn piece(range: Range<u64>) -> Piece {
     Piece::new(span(range), digest(1))
 }
 
-fn span(range: Range<u64>) -> Span {
+pub(super) fn span(range: Range<u64>) -> Span {
     Span::new(FIRST, range)
 }
 
-fn set(ranges: &[Range<u64>]) -> RangeSet {
+pub(super) fn set(ranges: &[Range<u64>]) -> RangeSet {
     ranges.iter().cloned().collect()
 }
 
-fn ask(ledger: &mut Ledger, ask: &Ask, pick: Pick) -> Result<Grant, NotNow> {
+pub(super) fn ask(ledger: &mut Ledger, ask: &Ask, pick: Pick) -> Result<Grant, NotNow> {
     let grant = ledger.claim(ask, &mut Say(Some(pick)), Instant::now());
     ledger.check();
     grant
 }
 
-fn any(ledger: &mut Ledger, source: SourceId, pick: Pick) -> Result<Grant, NotNow> {
+pub(super) fn any(ledger: &mut Ledger, source: SourceId, pick: Pick) -> Result<Grant, NotNow> {
     ask(ledger, &Ask::new(source, Want::Any { max: u64::MAX }), pick)
 }
 
@@ -98,7 +98,7 @@ fn begin(ledger: &mut Ledger, lease: LeaseId, span: &Span) {
 }
 
 /// Bytes are handed over and written. The pieces that are whole by that.
-fn write(ledger: &mut Ledger, lease: LeaseId, span: &Span) -> Vec<PieceId> {
+pub(super) fn write(ledger: &mut Ledger, lease: LeaseId, span: &Span) -> Vec<PieceId> {
     begin(ledger, lease, span);
     let landed = ledger.landed(lease, span);
     ledger.check();
@@ -435,7 +435,7 @@ fn of_an_entry_only_one_sources_bytes_are_kept() {
 }
 
 #[test]
-fn a_piece_is_taken_back_as_a_whole() {
+fn of_a_piece_only_the_part_is_taken_back_that_lies_in_the_entry() {
     for back in [|l: &mut Ledger| l.lose_dirty(FIRST), |l: &mut Ledger| l.restart(FIRST, false)] {
         let mut ledger = crossed();
         let lease = any(&mut ledger, A, Pick::Take(vec![span(10..20)])).unwrap();
@@ -448,8 +448,16 @@ fn a_piece_is_taken_back_as_a_whole() {
         back(&mut ledger);
         ledger.end_quarantine();
         ledger.check();
-        assert!(ledger.sealed(SECOND).is_empty());
-        assert!(any(&mut ledger, B, Pick::Take(vec![span(10..20)])).is_ok_and(|g| g.spans.len() == 2));
+        assert_eq!((ledger.sealed(FIRST), ledger.verified(SECOND)), (&set(&[]), &set(&[0..10])));
+        let rest = any(&mut ledger, B, Pick::Take(vec![span(10..20)])).unwrap();
+        assert_eq!(rest.spans, [span(10..20)]);
+        assert_eq!(write(&mut ledger, rest.lease, &span(10..20)), []);
+        assert_eq!((ledger.sealed(FIRST), ledger.verified(FIRST)), (&set(&[10..20]), &set(&[])));
+        assert!(!ledger.is_trusted(&span(10..20)) && ledger.is_trusted(&Span::new(SECOND, 0..10)));
+        assert_eq!(ledger.take_recheck(), pieces);
+        ledger.rechecked(pieces[0], true);
+        ledger.check();
+        assert!(ledger.is_trusted(&span(10..20)));
     }
 }
 

@@ -255,6 +255,11 @@ fn one_stream_brings_all_of_an_entry_that_must_not_be_joined() {
 fn a_piece_that_failed_goes_to_somebody_else() {
     let mut desk = Desk::new(&[4 * MB]).pieces(MB, 4 * MB);
     desk.fail(desk.slow, MB..2 * MB);
+    let alone = desk.any(desk.slow, 4 * MB).unwrap();
+    assert_eq!(alone.spans, span(0..4 * MB), "the other may never begin");
+    desk.ledger.release(alone.lease);
+    let begun = desk.any(desk.fast, MB).unwrap();
+    desk.ledger.release(begun.lease);
     let slow = desk.any(desk.slow, 4 * MB).unwrap();
     assert_eq!(slow.spans, span(0..MB), "up to the one that it had wrong");
     assert_eq!(desk.any(desk.slow, 4 * MB).unwrap().spans, span(2 * MB..4 * MB));
