@@ -21,6 +21,13 @@ pub enum Event {
         /// Its path, relative to the download's folder.
         path: EntryPath,
     },
+    /// What was there before the download began was compared with the digests of its pieces.
+    Checked {
+        /// How many pieces there are.
+        pieces: u64,
+        /// How many of them are here and right.
+        right: u64,
+    },
     /// An earlier run left this many bytes that count.
     Resumed {
         /// Bytes taken over.
@@ -88,6 +95,8 @@ pub enum Event {
 pub enum State {
     /// Sources are opened; nothing has been received.
     Starting,
+    /// What was there before is compared with the digests of its pieces, while other bytes arrive already.
+    Checking,
     /// Bytes arrive.
     Running,
     /// The caller paused it.

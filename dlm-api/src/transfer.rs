@@ -146,8 +146,19 @@ impl Transfer {
 
     /// Bytes of all entries that are missing; `None` while lengths are unknown.
     pub fn left(&self) -> Option<u64> {
-        let totals = self.shared.ledger(|ledger| ledger.totals());
-        Some(totals.len?.saturating_sub(totals.sealed))
+        let (totals, is_checking) = self.shared.ledger(|ledger| (ledger.totals(), ledger.is_checking()));
+        Some(totals.len?.saturating_sub(if is_checking { totals.verified } else { totals.sealed }))
+    }
+
+    /// Whether nothing more will come: all that is wanted is here and checked, or nothing is to be fetched.
+    pub fn is_complete(&self) -> bool {
+        self.shared.ledger(|ledger| ledger.is_complete())
+    }
+
+    /// Whether it is still being found out what of that which was there before is right. Pieces turn up meanwhile that nobody
+    /// delivered.
+    pub fn is_checking(&self) -> bool {
+        self.shared.ledger(|ledger| ledger.is_checking())
     }
 
     /// Asks for work. The rate is that of the connection which asks, in bytes a second.
@@ -180,7 +191,8 @@ impl Transfer {
         Changes(self.shared.changed.subscribe())
     }
 
-    /// Whether a span is sealed: there, and as right as can be told. What a swarm tells its peers it has.
+    /// Whether a span is sealed: there, and as right as can be told. What a swarm tells its peers it has. What an earlier run
+    /// left, and has a digest now, is not before it is checked.
     pub fn is_sealed(&self, span: &Span) -> bool {
         self.of_entry(span.entry, |ledger| ledger.is_trusted(span)).unwrap_or(false)
     }
@@ -241,9 +253,11 @@ impl Transfer {
         Connected(self.shared.clone())
     }
 
-    /// Whether the user wants an entry. Of one that nobody wants only what shares a piece with others is fetched.
+    /// Whether the user wants an entry. Of one that nobody wants only what shares a piece with others is fetched. Where nothing
+    /// is to be fetched, an entry is wanted until it is known what is there of it.
     pub fn is_wanted(&self, entry: EntryId) -> bool {
-        self.of_entry(entry, |ledger| ledger.is_wanted(entry)).unwrap_or(false)
+        let is_wanted = |l: &Ledger| l.is_wanted(entry) && (l.is_checking() || !l.is_kept_as_is());
+        self.of_entry(entry, is_wanted).unwrap_or(false)
     }
 
     /// The source goes on when everything is here, to give it to others: the download isn't over for as long as the answer

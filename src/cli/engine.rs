@@ -43,7 +43,11 @@ fn protocols(args: &GetArgs) -> Protocols {
         Protocols { http, ..protocols }
     };
     #[cfg(feature = "bittorrent")]
-    let protocols = Protocols { bittorrent: swarms(protocols.bittorrent.clone(), args), ..protocols };
+    let protocols = {
+        let bittorrent = protocols.bittorrent.clone();
+        let http = servers(bittorrent.http.clone(), args);
+        Protocols { bittorrent: swarms(bittorrent.with_http(http), &args.swarm), ..protocols }
+    };
     let _ = args;
     protocols
 }
@@ -63,10 +67,11 @@ fn servers(http: dlm_http::HttpConfig, args: &GetArgs) -> dlm_http::HttpConfig {
 
 /// How peers and trackers are spoken to.
 #[cfg(feature = "bittorrent")]
-fn swarms(config: dlm_bittorrent::BitTorrentConfig, args: &GetArgs) -> dlm_bittorrent::BitTorrentConfig {
-    let swarm = &args.swarm;
-    let http = servers(config.http.clone(), args);
-    let mut config = config.with_http(http).with_seed(swarm.seed.goal()).with_upload_rate(swarm.upload_limit);
+pub(super) fn swarms(
+    config: dlm_bittorrent::BitTorrentConfig,
+    swarm: &args::SwarmArgs,
+) -> dlm_bittorrent::BitTorrentConfig {
+    let mut config = config.with_seed(swarm.seed.goal()).with_upload_rate(swarm.upload_limit);
     if let Some(address) = swarm.listen {
         config = config.with_listen(Some(address));
     }
@@ -143,6 +148,7 @@ impl Engine for Downloads<'_> {
             args::OnExists::Overwrite => OnExists::Overwrite,
             args::OnExists::Rename => OnExists::Rename,
             args::OnExists::Skip => OnExists::Skip,
+            args::OnExists::Check => OnExists::Check,
         });
         let job = match &request.target {
             Target::Stdout => download.to_writer(tokio::io::stdout()),

@@ -18,6 +18,8 @@ use super::escape::plain;
 use super::exit::Exit;
 use super::{failed, input, usage};
 
+pub(super) use verify::place;
+
 /// Does what the command says.
 pub(super) fn run(command: &TorrentCommand) -> Exit {
     let (name, done) = match command {

@@ -392,6 +392,9 @@ fn records() -> impl Strategy<Value = Record> {
         entries
             .map(|(i, (durable, stamp, identities, modified, more, is_verified))| EntryRecord {
                 path: path(&format!("d/{i}")),
+                placed: (i == 1).then(|| path("d/1.1")),
+                is_padding: i == 2,
+                in_place: is_verified,
                 len: more.map(|more| durable.last().map_or(0, |range| range.end) + more),
                 stamp: stamp.map(|(device, inode)| Stamp { device, inode }),
                 verified: if is_verified { durable.clone() } else { Vec::new() },

@@ -14,9 +14,10 @@ use tokio::sync::watch;
 use tokio::time;
 
 use super::download::Kept;
-use super::finish::{Rechecked, Repair};
+use super::finish::Repair;
 use super::handle::{Command, Handle};
 use super::keeper::Keeper;
+use super::look::Rechecked;
 use super::many::Finished;
 use super::mirrors::Mirror;
 use super::opening::{Opened, Opener, Origin};
@@ -34,7 +35,7 @@ use crate::path::EntryPath;
 use crate::pipeline::{Shared, now};
 use crate::protocol::{Listed, Resolved};
 use crate::source::Source;
-use crate::span::EntryId;
+use crate::span::{EntryId, SourceId};
 use crate::transfer::{Task, Transfer};
 
 /// How often things are looked at that no change announces.
@@ -101,10 +102,14 @@ pub(super) struct Conductor {
     pub(super) resumed: u64,
     /// What an earlier run left came from none of these sources.
     pub(super) resumed_from_elsewhere: bool,
+    /// What stands for what was there before, once there is something.
+    pub(super) past: Option<SourceId>,
+    /// What was there before was looked at, and is checked.
+    pub(super) is_checked: bool,
     /// What an earlier run left of many files is being taken over.
     pub(super) is_taking_over: bool,
     /// An earlier run is known to have left nothing.
-    began_empty: bool,
+    pub(super) began_empty: bool,
     pub(super) repair: Repair,
     /// Entries whose digest of the whole was checked, and by what.
     pub(super) checked: Vec<(EntryId, String)>,
@@ -165,6 +170,8 @@ impl Conductor {
             idle_at: 0,
             resumed: 0,
             resumed_from_elsewhere: false,
+            past: None,
+            is_checked: false,
             is_taking_over: false,
             began_empty: false,
             repair: Repair::default(),
@@ -230,7 +237,10 @@ impl Conductor {
         loop {
             let opened = self.open(&opener, &mut plan).await?;
             let result = self.serve(opened, &mut plan).await;
-            if !self.has_found_container(&mut plan) {
+            // Nobody asks for it a second time.
+            let is_stopped = matches!(*self.command.borrow(), Command::Stop | Command::Remove)
+                && result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Cancelled);
+            if is_stopped || !self.has_found_container(&mut plan) {
                 return result;
             }
             self.unwind().await?;
@@ -260,6 +270,7 @@ impl Conductor {
         }
         self.shared.prepared.lock().await.clear();
         self.shared.forget_layout();
+        self.past = None;
         self.resumed = 0;
         Ok(())
     }
@@ -305,7 +316,7 @@ impl Conductor {
                     }
                 }
                 Some((listed, more)) = self.listings.next() => self.listed(listed, more)?,
-                Some(checked) = self.rechecks.next() => self.rechecked(checked)?,
+                Some(checked) = self.rechecks.next() => self.rechecked(checked).await?,
                 Some(finished) = self.finishing.next() => self.finished_some(finished)?,
                 _ = self.command.changed() => self.obey().await?,
                 error = chores::ended(&mut self.chores) => return Err(error),
@@ -316,65 +327,6 @@ impl Conductor {
                 self.tell_progress();
             }
         }
-    }
-
-    /// A download of one file: what an earlier run left of it, or a finished file that is to be left as it is.
-    async fn take_over(&mut self, plan: &mut Plan) -> Result<Option<Report>> {
-        if plan.path.is_none() && plan.resume {
-            plan.path = self.keeper.find().await?;
-        }
-        let entry = self.shared.ledger(|ledger| {
-            let entry = ledger.add_unnamed();
-            if let Some(path) = &plan.path {
-                ledger.set_path(entry, path.clone());
-            }
-            ledger.set_pieces(plan.pieces.clone());
-            for digest in &plan.digests {
-                ledger.learn(Voice::User, Fact::Digest(entry, digest.clone()))?;
-            }
-            ledger.learn(Voice::User, Fact::LayoutComplete)?;
-            Ok::<_, Error>(entry)
-        })?;
-        self.want_digests();
-        let Some(path) = plan.path.clone() else {
-            self.began_empty = true;
-            return Ok(None);
-        };
-        self.shared.send(Event::Named { entry, path: path.clone() });
-        let ready = match self.shared.prepare(entry).await {
-            Err(error) if plan.resume => {
-                return match self.there_before(&error).await? {
-                    Some(report) => Ok(Some(report)),
-                    None => Err(error),
-                };
-            }
-            ready => ready?,
-        };
-        if ready.prepared.skip {
-            return self.skipped().await;
-        }
-        let loaded = if plan.resume { self.keeper.load().await? } else { None };
-        if let Some(loaded) = loaded {
-            let by = self.shared.ledger(|ledger| ledger.add_past());
-            self.resumed_from_elsewhere = !loaded.record.as_ref().is_some_and(|record| self.keeper.is_ours(record));
-            self.resumed = self.keeper.restore(&loaded, entry, &ready, by).await?;
-            if self.resumed > 0 {
-                self.keeper.settle().await?;
-            }
-        }
-        if self.resumed == 0 {
-            // Whatever is there, nobody knows what it is; and no record is to claim that somebody did. It goes when there is
-            // something to take its place.
-            self.keeper.remove().await?;
-            self.began_empty = ready.prepared.existing.is_empty();
-            if let Some(ready) = self.shared.prepared.lock().await.get_mut(&entry) {
-                ready.is_stale = !self.began_empty;
-            }
-        }
-        if self.resumed > 0 {
-            self.shared.send(Event::Resumed { bytes: self.resumed });
-        }
-        Ok(None)
     }
 
     pub(super) fn add(&mut self, name: String, source: Arc<dyn Source>, entry: Option<EntryId>, origin: Option<usize>) {
@@ -549,8 +501,11 @@ impl Conductor {
                 Command::Remove => {
                     self.halt().await;
                     self.chores = None;
+                    self.keeper.close().await;
+                    // What has begun to get its final name gets it, and then there is nothing more to be said of it.
+                    while self.finishing.next().await.is_some() {}
                     self.shared.sink.abort().await?;
-                    self.keeper.remove().await?;
+                    self.keeper.give_up().await?;
                     return Err(stopped());
                 }
             }
@@ -573,10 +528,13 @@ impl Conductor {
         self.shared.warn(warning);
     }
 
-    pub(super) fn set_state(&self, state: State) {
-        if self.state.send_replace(state) != state || state == State::Starting {
+    /// Gives the state before.
+    pub(super) fn set_state(&self, state: State) -> State {
+        let before = self.state.send_replace(state);
+        if before != state || state == State::Starting {
             self.shared.send(Event::State(state));
         }
+        before
     }
 
     pub(super) fn tell_progress(&mut self) {

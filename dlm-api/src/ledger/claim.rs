@@ -39,7 +39,7 @@ impl Ledger {
         if self.is_benched(ask.source) || self.is_complete() || ask.entry.is_some_and(entry_done) {
             return Err(NotNow::Done);
         }
-        if self.exclusive.is_some_and(|only| only != ask.source) {
+        if self.keeps || self.exclusive.is_some_and(|only| only != ask.source) {
             return Err(NotNow::Wait);
         }
         if let Some(entry) = ask.entry.filter(|entry| !self.is_wanted(*entry)) {

@@ -35,6 +35,8 @@ pub(super) struct EntryState {
     pub(super) unlogged: RangeSet,
     /// Who delivered what is sealed.
     pub(super) by: Shares,
+    /// What was there before, and may be right.
+    pub(super) found: RangeSet,
     /// The pieces, for sets that get as many runs as there are pieces.
     pub(super) grid: Option<Grid>,
     /// Goes up when sealed bytes are taken back, so that a digest over them starts again.
@@ -134,6 +136,7 @@ impl EntryState {
             durable: RangeSet::new(),
             dirty: RangeSet::new(),
             unlogged: RangeSet::new(),
+            found: RangeSet::new(),
             by: Shares::default(),
             grid: None,
             version: 0,

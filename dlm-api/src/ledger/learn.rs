@@ -74,6 +74,7 @@ impl Ledger {
                 self.entries[id.index()].facts.padding.say(who, (), weight(&self.sources));
                 // It comes with the pieces that it fills, and nobody asks for it.
                 self.set_wanted(id, false);
+                self.adopt_all_of(id);
                 Ok(())
             }
             Fact::LayoutComplete => {
@@ -112,7 +113,11 @@ impl Ledger {
         }
         let id = EntryId::new(self.entries.len() as u32);
         let recorded_only = who == Voice::Record;
-        self.entries.push(EntryState { recorded_only, ..EntryState::new(Some(path.clone())) });
+        let blocked = self.looks_first;
+        self.entries.push(EntryState { recorded_only, blocked, ..EntryState::new(Some(path.clone())) });
+        if blocked {
+            self.unseen.insert(id);
+        }
         self.by_path.insert(path, id);
         self.touch(id);
         Ok(id)
@@ -271,6 +276,7 @@ impl Ledger {
         }
         if self.pieces.add(piece, who)? {
             self.make_room_for(&piece.spans);
+            self.adopt(&piece.spans);
         }
         Ok(())
     }

@@ -27,9 +27,11 @@ use crate::origin::Origins;
 use crate::path::EntryPath;
 use crate::protocol::Registry;
 use crate::scheduler::{Balanced, Scheduler};
-use crate::sink::{EntryKind, Prepared, Sink, SinkInfo, Stamp};
+use crate::sink::{Entry, EntryKind, Prepared, Sink, SinkInfo};
 use crate::span::{EntryId, LeaseId, Span};
 use crate::sync::lock;
+#[cfg(feature = "engine")]
+use crate::{runs::RangeSet, sink::Stamp};
 
 pub(crate) use containers::Containers;
 pub(crate) use seam::{Seams, Witness};
@@ -94,6 +96,10 @@ pub(crate) struct Setup {
     pub(crate) containers: Option<Registry>,
     /// Which files of many are wanted.
     pub(crate) select: Option<Select>,
+    /// What was there before is looked at before anything is fetched.
+    pub(crate) look_first: bool,
+    /// Nothing is fetched at all.
+    pub(crate) keep_as_is: bool,
 }
 
 /// Whether a file is wanted.
@@ -113,6 +119,8 @@ impl Default for Setup {
             forget_record: None,
             containers: None,
             select: None,
+            look_first: false,
+            keep_as_is: false,
         }
     }
 }
@@ -176,7 +184,15 @@ impl Shared {
 
     /// Starts again as if nothing had been learned. The caller has seen to it that nobody runs.
     pub(crate) fn forget_layout(&self) {
-        self.ledger(|ledger| *ledger = Ledger::new());
+        self.ledger(|ledger| {
+            *ledger = Ledger::new();
+            if self.setup.look_first {
+                ledger.look_first();
+            }
+            if self.setup.keep_as_is {
+                ledger.keep_as_is();
+            }
+        });
         self.whole.forget_all();
         if !self.info.random_access {
             // From the start: others may ask for work before the first byte has come.
@@ -243,18 +259,44 @@ impl Shared {
 
     /// Makes the sink ready for an entry, under the name that is best known now.
     pub(crate) async fn prepare(&self, id: EntryId) -> Result<Ready> {
-        self.prepare_locked(&mut *self.prepared.lock().await, id, None).await
+        self.prepare_locked(&mut *self.prepared.lock().await, id, |_| ()).await
     }
 
-    /// The same for an entry for which an earlier run had this file.
-    pub(crate) async fn prepare_known(&self, id: EntryId, known: Option<Stamp>) -> Result<Ready> {
-        self.prepare_locked(&mut *self.prepared.lock().await, id, known).await
+    /// The same for an entry that an earlier run had put there.
+    #[cfg(feature = "engine")]
+    pub(crate) async fn prepare_known(
+        &self,
+        id: EntryId,
+        known: Option<Stamp>,
+        placed: Option<EntryPath>,
+    ) -> Result<Ready> {
+        let change = |entry: &mut Entry| (entry.known, entry.placed) = (known, placed);
+        self.prepare_locked(&mut *self.prepared.lock().await, id, change).await
+    }
+
+    /// What the sink has of an entry. Where it has nothing, nothing is made yet.
+    #[cfg(feature = "engine")]
+    pub(crate) async fn look(&self, id: EntryId) -> Result<RangeSet> {
+        let mut all = self.prepared.lock().await;
+        let ready = self.prepare_locked(&mut all, id, |entry| entry.only_look = true).await?;
+        if ready.prepared.existing.is_empty() && ready.prepared.stamp.is_none() {
+            all.remove(&id);
+        }
+        Ok(ready.prepared.existing.iter().filter(|span| span.entry == id).map(|span| span.range.clone()).collect())
+    }
+
+    /// A finished entry is wrong: it is to be written again.
+    #[cfg(feature = "engine")]
+    pub(crate) async fn take_back(&self, id: EntryId) -> Result<()> {
+        let mut all = self.prepared.lock().await;
+        all.remove(&id);
+        self.prepare_locked(&mut all, id, |entry| entry.is_wrong = true).await.map(|_| ())
     }
 
     /// The same, right before the first bytes come: what somebody else left there goes.
     pub(crate) async fn prepare_to_write(&self, id: EntryId) -> Result<Ready> {
         let mut all = self.prepared.lock().await;
-        let ready = self.prepare_locked(&mut all, id, None).await?;
+        let ready = self.prepare_locked(&mut all, id, |_| ()).await?;
         if ready.is_stale {
             self.sink.reset(id).await?;
             if let Some(ready) = all.get_mut(&id) {
@@ -268,14 +310,14 @@ impl Shared {
         &self,
         all: &mut HashMap<EntryId, Ready>,
         id: EntryId,
-        known: Option<Stamp>,
+        change: impl FnOnce(&mut Entry),
     ) -> Result<Ready> {
         let (entry, named) = self.ledger(|ledger| {
             let named = self.name_in(ledger, id);
             (ledger.entry(id), named)
         });
         let mut entry = entry.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "an entry without a path"))?;
-        entry.known = known;
+        change(&mut entry);
         if !self.setup.keep_modified {
             entry.modified = None;
         }
@@ -442,7 +484,11 @@ impl Shared {
     }
 
     pub(crate) fn progress(&self, rate: u64, upload_rate: u64, since: Instant) -> Progress {
-        let totals = self.ledger(|ledger| ledger.totals());
+        let (mut totals, is_checking) = self.ledger(|ledger| (ledger.totals(), ledger.is_checking()));
+        if is_checking && self.setup.look_first {
+            // What was there counts once it is checked.
+            totals.sealed = totals.verified;
+        }
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Progress {
             total: totals.len,

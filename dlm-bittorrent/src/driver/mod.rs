@@ -162,19 +162,20 @@ pub(crate) struct Plan {
 /// Fetches and shares a torrent until it is complete, and the goal for sharing it is reached.
 pub(crate) async fn drive(plan: Plan) -> Result<()> {
     let Plan { common, transfer, info, listener, mut announcer, mut peers } = plan;
-    let layout = Layout::learn(&info, &transfer)?;
-    // From here on it isn't over before we say so.
+    // From here on it isn't over before we say so. All may be here, and be known to be, as soon as we tell what there is.
     let mut sharing = Some(transfer.share());
+    let layout = Layout::learn(&info, &transfer)?;
     let (geometry, had) = pieces(&info, &layout, &transfer)?;
-    let was_complete = had.is_full();
+    // What was there before may still be checked: a tracker is told that we completed it only if we fetched a part of it.
+    let mut began_complete: Option<bool> = None;
+    let mut was_checking = true;
     let torrent = {
         let config = Config::new(*info.info_hash().as_bytes(), common.peer_id)
             .with_peers(common.config.max_peers, common.config.max_half_open)
             .with_upload_slots(common.config.upload_slots)
             .with_filter(common.config.filter.clone());
         let mut swarm = Swarm::new(now(), config, geometry, had, fastrand::Rng::new());
-        let is_unwanted = |piece: &u32| !layout.is_wanted(&transfer, *piece);
-        swarm.set_priorities((0..geometry.pieces()).filter(is_unwanted).map(|piece| (piece, Priority::UNWANTED)));
+        swarm.set_priorities(unwanted(&layout, geometry, &transfer));
         Arc::new(Torrent {
             swarm: Mutex::new(swarm),
             store: Store::new(transfer.clone(), layout, geometry),
@@ -204,9 +205,13 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
         if let Some(error) = torrent.failure() {
             return Err(error);
         }
-        if complete_since.is_none() && transfer.left() == Some(0) {
+        let is_checking = transfer.is_checking();
+        if began_complete.is_none() && !is_checking {
+            began_complete = Some(transfer.left() == Some(0));
+        }
+        if complete_since.is_none() && transfer.is_complete() {
             complete_since = Some(now());
-            if !was_complete {
+            if began_complete == Some(false) && transfer.left() == Some(0) {
                 announcer.completed();
             }
         }
@@ -237,9 +242,16 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
                     swarm.stats()
                 };
                 // Not at each change: with a fast peer there are thousands a second, and nearly all of them are our own.
-                if transfer.live_sources() > 1 && now().saturating_duration_since(looked) >= ELSEWHERE {
+                let is_due = now().saturating_duration_since(looked) >= ELSEWHERE;
+                let has_checked = std::mem::replace(&mut was_checking, is_checking) && !is_checking;
+                if has_checked || (is_due && (is_checking || transfer.live_sources() > 1)) {
                     looked = now();
                     look_elsewhere(&torrent, &transfer);
+                    if has_checked && transfer.is_complete() {
+                        // Not before it is told what is here: who has nothing, and wants nothing, is left alone.
+                        let layout = torrent.store.layout();
+                        torrent.swarm().set_priorities(unwanted(layout, geometry, &transfer));
+                    }
                 }
                 announcer.figures().set(stats.uploaded, stats.downloaded, transfer.left());
                 let copies = stats.copies.whole.saturating_mul(1000) + (stats.copies.fraction * 1000.0) as u32;
@@ -252,6 +264,12 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     let _ = time::timeout(FAREWELL, announcer.stop()).await;
     drop::<Option<Sharing>>(sharing.take());
     Ok(())
+}
+
+/// The pieces that nobody wants.
+fn unwanted(layout: &Layout, geometry: Geometry, transfer: &Transfer) -> impl Iterator<Item = (u32, Priority)> {
+    let is_unwanted = move |piece: &u32| !layout.is_wanted(transfer, *piece);
+    (0..geometry.pieces()).filter(is_unwanted).map(|piece| (piece, Priority::UNWANTED))
 }
 
 /// How the torrent is cut, and which of its pieces are here.

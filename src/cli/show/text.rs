@@ -81,7 +81,12 @@ fn percent(part: u64, whole: u64) -> u64 {
 /// What is worth a line of its own among the events.
 pub(super) fn event(event: &Event) -> Option<String> {
     Some(match event {
-        Event::State(State::Sharing) => format!("everything is here and checked; {SEEDING}"),
+        Event::State(State::Checking) => "checking what is there".to_owned(),
+        Event::State(State::Sharing) => format!("what is here is checked; {SEEDING}"),
+        Event::Checked { pieces, right } => match pieces - right {
+            0 => format!("checked: all {pieces} pieces are right"),
+            wrong => format!("checked: {right} of {pieces} pieces are right; missing or damaged: {wrong}"),
+        },
         Event::Resumed { bytes } => format!("going on after {}", size(*bytes)),
         Event::Container { source, .. } => format!("fetching what {} leads to", plain(source)),
         Event::SourceRetry { source, reason, after } => {
@@ -201,7 +206,7 @@ pub(super) mod tests {
         assert_eq!(sharing(&p), "seeding, 1 peer (2 seeds), 0.00 copies, up 1.00 MiB/s, ratio 0.50");
         p.total = Some(0);
         assert!(sharing(&p).ends_with(", up 1.00 MiB/s"), "{}", sharing(&p));
-        assert_eq!(event(&Event::State(State::Sharing)).as_deref(), Some("everything is here and checked; seeding"));
+        assert_eq!(event(&Event::State(State::Sharing)).as_deref(), Some("what is here is checked; seeding"));
         assert_eq!(event(&Event::State(State::Running)), None);
     }
 
