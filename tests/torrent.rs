@@ -206,6 +206,23 @@ fn only_what_is_selected_is_fetched() {
     }
 }
 
+/// The user's own choice counts more than that of who made the link.
+#[test]
+fn a_magnet_link_can_name_files_and_select_overrules_it() {
+    let swarm = Swarm::folder();
+    let magnet = format!("magnet:?xt=urn:btih:{}&so=1,3", swarm.torrent.info_hash());
+    for (args, wanted) in [(&[][..], &["b.flac", "readme"][..]), (&["--select", "a.*"], &["a.flac"])] {
+        let dir = folder();
+        assert_code(&swarm.get(dir.path(), &magnet, args), 0);
+        assert_eq!(
+            (names(dir.path()), names(&dir.path().join("album"))),
+            (vec!["album".into()], wanted.to_vec().iter().map(|n| (*n).to_owned()).collect())
+        );
+    }
+    let done = swarm.get(folder().path(), &magnet, &["--list-files"]);
+    assert_eq!(done.text().lines().count(), FILES.len(), "all that could be chosen");
+}
+
 #[test]
 fn padding_is_neither_listed_nor_missed() {
     let from = folder();

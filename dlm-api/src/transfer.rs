@@ -246,6 +246,14 @@ impl Transfer {
         self.of_entry(entry, |ledger| ledger.is_wanted(entry)).unwrap_or(false)
     }
 
+    /// The locator that the source was made of names some of its files, and not this entry: it isn't wanted then, unless the
+    /// caller of the download says himself [which are](crate::Download::select). To be told before [`Fact::LayoutComplete`].
+    pub fn leave_out(&self, entry: EntryId) {
+        if self.of_entry(entry, |_| ()).is_some() {
+            self.shared.leave_out(entry);
+        }
+    }
+
     /// The source goes on when everything is here, to give it to others: the download isn't over for as long as the answer
     /// lives and the source runs.
     pub fn share(&self) -> Sharing {

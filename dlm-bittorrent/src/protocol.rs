@@ -6,13 +6,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use dlm_api::{Container, Limiter, Listed, Locator, Protocol, Registry, Resolved, Result};
-use dlm_http::HttpClient;
 use futures::{StreamExt, stream};
 
 use crate::config::BitTorrentConfig;
 use crate::driver::{Common, Listeners, Room, random_peer_id};
 use crate::source::TorrentSource;
-use crate::{Magnet, Metainfo};
+use crate::tracker::client::TrackerClient;
+use crate::tracker::{Swarm, TrackerUrl};
+use crate::{InfoHash, Magnet, Metainfo};
 
 /// What torrent files are, and how long one may be: twice what the hashes of the most pieces take.
 const TORRENT: Container = Container { suffix: ".torrent", media_type: "application/x-bittorrent", max_len: 64 << 20 };
@@ -35,11 +36,11 @@ impl BitTorrent {
     ///
     /// # Errors
     ///
-    /// As of [`HttpClient::new`], for what trackers are asked with.
+    /// As of [`HttpClient::new`](dlm_http::HttpClient::new), for what trackers are asked with.
     pub fn with_config(config: BitTorrentConfig) -> Result<Self> {
         Ok(Self(Arc::new(Common {
             peer_id: random_peer_id(),
-            http: HttpClient::new(config.http.clone())?,
+            trackers: TrackerClient::new(config.http.clone())?,
             uploads: Limiter::new(config.upload_rate),
             room: Room::new(config.max_connections, config.max_half_open_of_all),
             listeners: Listeners::default(),
@@ -55,6 +56,17 @@ impl BitTorrent {
     /// What a magnet link leads to as a source.
     pub fn magnet(&self, magnet: &Magnet) -> TorrentSource {
         TorrentSource::of_magnet(self.0.clone(), magnet)
+    }
+
+    /// Asks a tracker how large the swarms of these torrents are (BEP 48), in that order; `None` for one that it doesn't know.
+    /// Needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](dlm_api::ErrorKind::Unsupported) for a tracker that can't be asked that by its URL,
+    /// [`Denied`](dlm_api::ErrorKind::Denied) for one that refuses, and otherwise what went wrong on the way.
+    pub async fn scrape(&self, tracker: &TrackerUrl, torrents: &[InfoHash]) -> Result<Vec<Option<Swarm>>> {
+        self.0.trackers.scrape(tracker, torrents).await
     }
 
     /// Changes the limit of what all torrents together give to others, in bytes a second.

@@ -123,6 +123,52 @@ async fn a_magnet_link_needs_no_torrent_file() {
     check_folder(to.path(), &files);
 }
 
+/// Interrupted in the middle, the files that it doesn't name are as little wanted afterwards as before.
+#[tokio::test]
+async fn a_magnet_link_can_name_files() {
+    let from = tempfile::tempdir().unwrap();
+    let files = folder(from.path());
+    // Pieces that wanted files share with others.
+    let torrent = Torrent::builder().piece(1 << 20).make(&from.path().join("content"));
+    let seed = Libtorrent::seed(torrent.path(), from.path());
+    let plain = format!("magnet:?xt=urn:btih:{}&x.pe={}", torrent.info_hash(), seed.address());
+    let entries = client(config()).download(&plain).inspect().await.unwrap();
+    let at = |name: &str| entries.iter().position(|entry| entry.path.file_name() == name).unwrap();
+    let wanted = ["file 5.bin", "file 10.bin"];
+    let magnet = format!("{plain}&so={},{},1000-2000", at(wanted[0]), at(wanted[1]));
+    let there = |to: &Path| {
+        let there =
+            files.iter().filter(|(name, _)| to.join(name).exists()).map(|(name, _)| name.rsplit_once('/').unwrap().1);
+        there.map(str::to_owned).collect::<Vec<_>>()
+    };
+
+    let to = tempfile::tempdir().unwrap();
+    let handle = client(config()).download(&magnet).rate_limit(MIB).to_dir(to.path()).start();
+    let mut events = handle.events();
+    while handle.progress().received < 2 * MIB {
+        events.next().await.expect("it has ended");
+    }
+    handle.stop();
+    handle.wait().await.unwrap_err();
+    drop(handle);
+    let report = client(config()).download(&magnet).to_dir(to.path()).await.unwrap();
+    assert!(report.resumed > 0);
+    assert_eq!(there(to.path()), wanted);
+    for (name, content) in files.iter().filter(|(name, _)| wanted.iter().any(|wanted| name.ends_with(wanted))) {
+        content.check_file(to.path().join(name)).unwrap();
+    }
+    assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 1, "nothing else is left");
+
+    // What the caller says himself counts more.
+    let to = tempfile::tempdir().unwrap();
+    client(config()).download(&magnet).select(|path| path.file_name() == "file 3.bin").to_dir(to.path()).await.unwrap();
+    assert_eq!(there(to.path()), ["file 3.bin"]);
+
+    let to = tempfile::tempdir().unwrap();
+    let error = client(config()).download(format!("{plain}&so=1000")).to_dir(to.path()).await.unwrap_err();
+    assert!(error.chain().contains("selects none of the torrent's files"), "{}", error.chain());
+}
+
 /// Whoever is in the way knows our address, and only the tracker tells it.
 #[tokio::test]
 async fn libtorrent_gets_it_all_from_us() {

@@ -105,9 +105,9 @@ impl Downloads<'_> {
         download.follow_containers(!args.no_follow)
     }
 
-    /// Which files there are.
+    /// Which files there are, whatever is wanted of them.
     pub(super) async fn files(&self, request: &Request) -> Result<Vec<Entry>> {
-        let mut entries = self.download(request).inspect().await?;
+        let mut entries = self.download(request).select(|_| true).inspect().await?;
         entries.retain(|entry| entry.kind == EntryKind::File);
         Ok(entries)
     }

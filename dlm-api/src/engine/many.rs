@@ -39,6 +39,11 @@ impl Conductor {
         for entry in &record.entries {
             let fact = Fact::Entry { path: entry.path.clone(), len: entry.len };
             self.shared.learn(Voice::Record, fact)?;
+            if let Some(id) = self.shared.ledger(|ledger| ledger.entry_at(Voice::Record, &entry.path))
+                && entry.left_out
+            {
+                self.shared.leave_out(id);
+            }
         }
         let by = self.shared.ledger(|ledger| ledger.add_past());
         for (i, recorded) in record.entries.iter().enumerate() {

@@ -203,6 +203,13 @@ impl Shared {
         })
     }
 
+    /// What was asked for names other entries, and not this one. The caller of the download may say himself what is wanted.
+    pub(crate) fn leave_out(&self, entry: EntryId) {
+        if self.setup.select.is_none() {
+            self.ledger(|ledger| ledger.leave_out(entry));
+        }
+    }
+
     /// Wakes everyone who waits for the ledger to change.
     pub(crate) fn notify(&self) {
         self.changed.send_replace(());

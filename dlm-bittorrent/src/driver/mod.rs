@@ -19,10 +19,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time;
 
 use crate::config::BitTorrentConfig;
+use crate::magnet::Selection;
 use crate::metainfo::Info;
-use crate::peer::Origin;
+use crate::peer::{Origin, Voter};
 use crate::piece::{Bitfield, Geometry, Priority};
 use crate::swarm::{Close, Config, PeerKey, Swarm};
+use crate::tracker::client::TrackerClient;
 use crate::wire::{Handshake, PeerId, Reserved};
 
 pub(crate) use announcer::Announcer;
@@ -49,7 +51,7 @@ pub(crate) const LISTS: usize = 16;
 pub(crate) struct Common {
     pub(crate) config: BitTorrentConfig,
     pub(crate) peer_id: PeerId,
-    pub(crate) http: dlm_http::HttpClient,
+    pub(crate) trackers: TrackerClient,
     pub(crate) uploads: Limiter,
     pub(crate) room: Room,
     pub(crate) listeners: Listeners,
@@ -153,6 +155,7 @@ pub(crate) struct Plan {
     pub(crate) common: Arc<Common>,
     pub(crate) transfer: Transfer,
     pub(crate) info: Info,
+    pub(crate) selection: Selection,
     pub(crate) listener: Option<Arc<Listener>>,
     pub(crate) announcer: Announcer,
     /// Peers as trackers, the user and others tell of them.
@@ -161,8 +164,8 @@ pub(crate) struct Plan {
 
 /// Fetches and shares a torrent until it is complete, and the goal for sharing it is reached.
 pub(crate) async fn drive(plan: Plan) -> Result<()> {
-    let Plan { common, transfer, info, listener, mut announcer, mut peers } = plan;
-    let layout = Layout::learn(&info, &transfer)?;
+    let Plan { common, transfer, info, selection, listener, mut announcer, mut peers } = plan;
+    let layout = Layout::learn(&info, &selection, &transfer)?;
     // From here on it isn't over before we say so.
     let mut sharing = Some(transfer.share());
     let (geometry, had) = pieces(&info, &layout, &transfer)?;
@@ -233,6 +236,9 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
             _ = tick.tick() => {
                 let stats = {
                     let mut swarm = torrent.swarm();
+                    for (tracker, ours) in announcer.take_seen() {
+                        torrent.port.into_iter().for_each(|port| swarm.told_our_address(Voter::Tracker(tracker), ours, port));
+                    }
                     swarm.tick(now(), &mut &torrent.store);
                     swarm.stats()
                 };
@@ -243,7 +249,11 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
                 }
                 announcer.figures().set(stats.uploaded, stats.downloaded, transfer.left());
                 let copies = stats.copies.whole.saturating_mul(1000) + (stats.copies.fraction * 1000.0) as u32;
-                transfer.set_peers(Peers::new(stats.peers as u32, stats.seeds as u32, copies));
+                let peers = Peers::new(stats.peers as u32, stats.seeds as u32, copies);
+                transfer.set_peers(match announcer.swarm_size() {
+                    Some((seeds, others)) => peers.with_known(seeds, others),
+                    None => peers,
+                });
             }
         }
     }

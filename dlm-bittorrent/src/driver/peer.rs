@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::store::{Outcome, is_fatal};
 use super::{Connection, Torrent, now};
-use crate::peer::MetadataServer;
+use crate::peer::{MetadataServer, Voter};
 use crate::session::{Ready, Session};
 use crate::swarm::{PeerKey, Received, Swarm};
 use crate::wire::codec::piece_head;
@@ -288,6 +288,9 @@ impl Peer {
                 let mut swarm = self.torrent.swarm();
                 if let Some(limit) = handshake.request_limit {
                     swarm.set_request_limit(self.key, limit);
+                }
+                if let Some((ours, port)) = handshake.your_address.zip(self.torrent.port) {
+                    swarm.told_our_address(Voter::Peer(self.address.ip()), ours, port);
                 }
                 if let Some(upload_only) = handshake.upload_only {
                     swarm.set_upload_only(self.key, upload_only);

@@ -28,13 +28,13 @@ mod upload;
 mod verdict;
 mod window;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use fastrand::Rng;
 
-use crate::peer::{Choker, IpFilter, Meter, PeerList};
+use crate::peer::{Choker, ExternalAddress, IpFilter, Meter, PeerList, Voter};
 use crate::piece::{Bitfield, Copies, Geometry, Order, Picker, Priority};
 use crate::wire::PeerId;
 
@@ -147,6 +147,7 @@ pub struct Swarm {
     partials: Partials,
     suspects: Suspects,
     list: PeerList,
+    external: ExternalAddress,
     choker: Choker<PeerKey>,
     awake: Vec<PeerKey>,
     closing: Vec<(PeerKey, Close)>,
@@ -175,6 +176,7 @@ impl Swarm {
         Self {
             picker: Picker::new(had, rng.fork()),
             list: PeerList::new(config.max_half_open, config.max_peers, rng.fork()),
+            external: ExternalAddress::default(),
             choker: Choker::new(config.upload_slots),
             config,
             geometry,
@@ -204,6 +206,14 @@ impl Swarm {
     /// The addresses of peers: those to connect to, and the banned.
     pub fn addresses(&mut self) -> &mut PeerList {
         &mut self.list
+    }
+
+    /// Somebody says that this is our address, as the world sees it, at which we listen at this port. If most say so, it decides
+    /// whom we prefer to connect to (BEP 40).
+    pub fn told_our_address(&mut self, by: Voter, address: IpAddr, port: u16) {
+        if let Some(ours) = self.external.vote(by, address) {
+            self.list.set_our_address(SocketAddr::new(ours, port));
+        }
     }
 
     /// The pieces that are had.
