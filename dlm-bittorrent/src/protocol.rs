@@ -6,7 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use dlm_api::{Container, Limiter, Listed, Locator, Protocol, Registry, Resolved, Result};
+use dlm_http::{has_local_host, is_local};
 use futures::{StreamExt, stream};
+use tokio::net::lookup_host;
+use url::Url;
 
 use crate::config::BitTorrentConfig;
 use crate::driver::{Common, Listeners, Room, random_peer_id};
@@ -75,19 +78,41 @@ impl BitTorrent {
     }
 }
 
-/// The web seeds of a torrent (BEP 19): each file at each of them.
-async fn web_seeds(torrent: &Metainfo, others: &Registry) -> Vec<Result<Listed>> {
+/// How many names of servers are looked up at once.
+const LOOKUPS: usize = 8;
+
+/// The web seeds of a torrent (BEP 19): each file at each of them. What is beside the user's machine is only asked if the torrent
+/// is from there too, since its maker must not reach through us what he can't reach himself.
+async fn web_seeds(torrent: &Metainfo, base: &Locator, others: &Registry) -> Vec<Result<Listed>> {
     let mut listed = Vec::new();
-    for seed in torrent.web_seeds() {
+    if torrent.web_seeds().is_empty() {
+        return listed;
+    }
+    let is_ours = base.is_of_user() && (base.scheme() == "file" || is_local_place(base.url()).await);
+    let are_local: Vec<bool> = stream::iter(torrent.web_seeds()).map(is_local_place).buffered(LOOKUPS).collect().await;
+    for (seed, is_local) in torrent.web_seeds().iter().zip(are_local) {
+        if is_local && !is_ours {
+            tracing::debug!(url = %dlm_api::redact(seed), "a torrent from elsewhere names a local web seed");
+            continue;
+        }
         for (i, file) in torrent.files().iter().enumerate().filter(|(_, file)| file.is_wanted() && file.len > 0) {
             let Some(url) = torrent.info().web_seed_url(seed, i) else { continue };
             // One that this program has no protocol for is one less.
-            if let Ok(Resolved::Source(source)) = others.open(&Locator::from(url)).await {
+            if let Ok(Resolved::Source(source)) = others.open(&Locator::named_by_content(url, is_local)).await {
                 listed.push(Ok(Listed { path: file.path.clone(), len: Some(file.len), source }));
             }
         }
     }
     listed
+}
+
+/// Whether all that a URL's host resolves to is local.
+async fn is_local_place(url: &Url) -> bool {
+    let Some(name) = url.domain().filter(|_| !has_local_host(url)) else { return has_local_host(url) };
+    let port = url.port_or_known_default().unwrap_or(80);
+    let Ok(mut addresses) = lookup_host((name, port)).await else { return false };
+    let mut rest = addresses.by_ref().peekable();
+    rest.peek().is_some() && rest.all(|address| is_local(address.ip()))
 }
 
 #[async_trait]
@@ -105,10 +130,10 @@ impl Protocol for BitTorrent {
         &[TORRENT]
     }
 
-    async fn open_container(&self, bytes: Bytes, _: &Locator, others: &Registry) -> Result<Resolved> {
+    async fn open_container(&self, bytes: Bytes, base: &Locator, others: &Registry) -> Result<Resolved> {
         let torrent = Metainfo::parse(bytes)?;
         let swarm = Resolved::Many(Arc::new(self.torrent(&torrent)));
-        let seeds = web_seeds(&torrent, others).await;
+        let seeds = web_seeds(&torrent, base, others).await;
         if seeds.is_empty() {
             return Ok(swarm);
         }

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use dlm_api::{Error, ErrorKind, Result, Source, Transfer};
 use futures::{StreamExt, stream};
 use tokio::net::lookup_host;
 use tokio::sync::mpsc;
+use tokio::time;
 
 use crate::driver::{Announcer, Common, LISTS, Layout, Listener, Plan, drive, fetch_metadata};
 use crate::magnet::Selection;
@@ -19,6 +21,9 @@ use crate::{HostPort, InfoHash, Magnet, Metainfo};
 
 /// How many trackers are asked at once how large the swarm is.
 const SCRAPED_AT_ONCE: usize = 8;
+
+/// How long each may take for it: enough for a datagram to be sent a second time, and somebody waits.
+const SCRAPE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A torrent and its swarm. It learns the files and the pieces of the torrent, those of a magnet link from its peers first,
 /// fetches from peers and gives to them, and goes on with that when everything is here if it is to.
@@ -78,7 +83,10 @@ impl TorrentSource {
         let tiers = self.tiers();
         let trackers = tiers.iter().flatten().filter_map(|url| TrackerUrl::parse(url).ok());
         let ask = |tracker: TrackerUrl| async move {
-            let swarms = self.common.trackers.scrape(&tracker, &[self.info_hash]).await;
+            let late = |_| Error::new(ErrorKind::Timeout, "the tracker doesn't answer");
+            let torrents = [self.info_hash];
+            let asking = self.common.trackers.scrape(&tracker, &torrents);
+            let swarms = time::timeout(SCRAPE_PATIENCE, asking).await.map_err(late).and_then(|swarms| swarms);
             let unknown = || Error::new(ErrorKind::NotFound, "the tracker doesn't know the torrent");
             let swarm = swarms.and_then(|swarms| swarms.into_iter().next().flatten().ok_or_else(unknown));
             (tracker, swarm)
