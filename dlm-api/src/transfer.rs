@@ -219,6 +219,23 @@ impl Transfer {
         config
     }
 
+    /// Where the bytes are that somebody waits for: a sink that takes them in order, or a reader. They are to be delivered in
+    /// order from there; of a sink that takes them in order nothing else is given out.
+    pub fn window(&self) -> Option<Window> {
+        *self.shared.window.borrow()
+    }
+
+    /// The changes of [`window`](Self::window) from now on.
+    pub fn windows(&self) -> Windows {
+        Windows(self.shared.window.subscribe())
+    }
+
+    /// The limit of what this download may fetch, in bytes a second: the least of those that it has now. Who asks for more than
+    /// that is kept waiting by [`Lease::write`], with what has come in hand.
+    pub fn rate_limit(&self) -> Option<u64> {
+        self.shared.setup.limits.iter().filter_map(|limit| limit.rate()).min()
+    }
+
     /// Waits until the rate limits let `bytes` pass. [`Lease::write`] does that itself; a source that must slow down before it asks,
     /// as a swarm does, calls this.
     pub async fn throttle(&self, bytes: u64) {
@@ -316,6 +333,24 @@ pub(crate) fn too_large(len: u64, max: u64) -> Error {
     Error::new(ErrorKind::TooLarge, "the file is larger than allowed").with("bytes", len).with("allowed", max)
 }
 
+/// Where the bytes are that somebody waits for. See [`Transfer::window`].
+#[non_exhaustive]
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// The entry.
+    pub entry: EntryId,
+    /// The first byte that is waited for.
+    pub start: u64,
+    /// Behind the last byte that is given out now; `None` where any may be fetched at any time.
+    pub end: Option<u64>,
+}
+
+impl Window {
+    pub(crate) fn new(entry: EntryId, start: u64, end: Option<u64>) -> Self {
+        Self { entry, start, end }
+    }
+}
+
 /// A ledger's changes. See [`Transfer::changes`].
 #[derive(Clone, Debug)]
 pub struct Changes(watch::Receiver<()>);
@@ -327,6 +362,21 @@ impl Changes {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// The changes of where somebody waits for bytes. See [`Transfer::windows`].
+#[derive(Clone, Debug)]
+pub struct Windows(watch::Receiver<Option<Window>>);
+
+impl Windows {
+    /// Returns where that is when it has changed since the last call, or since this was made.
+    pub async fn next(&mut self) -> Option<Window> {
+        // The sender lives in the transfer; without one nothing changes.
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        *self.0.borrow_and_update()
     }
 }
 

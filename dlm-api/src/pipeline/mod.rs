@@ -30,6 +30,7 @@ use crate::scheduler::{Balanced, Scheduler};
 use crate::sink::{EntryKind, Prepared, Sink, SinkInfo, Stamp};
 use crate::span::{EntryId, LeaseId, Span};
 use crate::sync::lock;
+use crate::transfer::Window;
 
 pub(crate) use containers::Containers;
 pub(crate) use seam::{Seams, Witness};
@@ -67,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) containers: Containers,
     /// Of the source that has others to share with.
     pub(crate) peers: Mutex<Option<Peers>>,
+    /// Where the bytes are that somebody waits for.
+    pub(crate) window: watch::Sender<Option<Window>>,
     sequencer: Option<Arc<AsyncMutex<Sequencer>>>,
 }
 
@@ -163,6 +166,7 @@ impl Shared {
             prepared: AsyncMutex::default(),
             containers: Containers::default(),
             peers: Mutex::default(),
+            window: watch::Sender::new(None),
             sequencer: (!info.random_access).then(|| Arc::new(AsyncMutex::new(Sequencer::new()))),
         };
         shared.forget_layout();
@@ -180,8 +184,27 @@ impl Shared {
         self.whole.forget_all();
         if !self.info.random_access {
             // From the start: others may ask for work before the first byte has come.
-            self.ledger(|ledger| ledger.set_window(Sequencer::new().window(EntryId::FIRST, &self.info, ledger)));
+            self.set_window(EntryId::FIRST, &Sequencer::new());
         }
+    }
+
+    fn set_window(&self, entry: EntryId, sequencer: &Sequencer) {
+        let window = self.ledger(|ledger| {
+            ledger.set_window(sequencer.window(entry, &self.info, ledger));
+            ledger.window().map(|span| Window::new(span.entry, span.range.start, Some(span.range.end)))
+        });
+        self.tell_window(window);
+    }
+
+    /// Somebody reads from here on, or nobody does any more.
+    #[cfg(feature = "engine")]
+    pub(crate) fn set_focus(&self, focus: Option<(EntryId, u64)>) {
+        self.ledger(|ledger| ledger.set_focus(focus));
+        self.tell_window(focus.map(|(entry, at)| Window::new(entry, at, None)));
+    }
+
+    fn tell_window(&self, window: Option<Window>) {
+        self.window.send_if_modified(|known| std::mem::replace(known, window) != window);
     }
 
     /// Tells the ledger a fact.
@@ -403,7 +426,7 @@ impl Shared {
                 shared.whole.update_in_order(entry, offset, &data);
                 shared.sink.write(entry, offset, data).await?;
             }
-            shared.ledger(|l| l.set_window(sequencer.window(entry, &shared.info, l)));
+            shared.set_window(entry, &sequencer);
             shared.notify();
             Ok(())
         };
@@ -436,7 +459,7 @@ impl Shared {
         if let Some(sequencer) = &self.sequencer
             && let Ok(sequencer) = sequencer.try_lock()
         {
-            self.ledger(|l| l.set_window(sequencer.window(entry, &self.info, l)));
+            self.set_window(entry, &sequencer);
         }
     }
 

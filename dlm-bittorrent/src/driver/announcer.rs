@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time;
 
-use super::{Common, now};
+use super::{Common, now, or_never};
 use crate::InfoHash;
 use crate::peer::Origin;
 use crate::tracker::{Announce, AnnounceReply, Ask, Event, Swarm, Tiers};
@@ -22,6 +22,9 @@ const UNKNOWN_LEFT: u64 = 16 << 10;
 
 /// How long an announce that we leave may take, of each tracker.
 const FAREWELL: Duration = Duration::from_millis(900);
+
+/// A question how large the swarm is.
+type Scraping = BoxFuture<'static, dlm_api::Result<Vec<Option<Swarm>>>>;
 
 /// How far we are, as trackers are told.
 #[derive(Debug)]
@@ -55,7 +58,7 @@ pub(crate) struct Announcer {
     asked: usize,
     warned: Option<String>,
     /// The tracker that is asked how large the swarm is, as its answer to the announce didn't say.
-    scraping: Option<(usize, BoxFuture<'static, dlm_api::Result<Vec<Option<Swarm>>>>)>,
+    scraping: Option<(usize, Scraping)>,
     /// Trackers that don't tell that.
     silent: HashSet<usize>,
     /// How large the swarm is, as each tracker knows it: who has everything, and who doesn't.
@@ -223,13 +226,5 @@ impl Announcer {
                 self.tiers.failed(error.retry(), now());
             }
         }
-    }
-}
-
-/// What comes of the future; nothing, ever, without one.
-async fn or_never<T>(future: Option<impl Future<Output = T> + Unpin>) -> T {
-    match future {
-        Some(future) => future.await,
-        None => std::future::pending().await,
     }
 }

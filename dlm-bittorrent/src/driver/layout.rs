@@ -64,6 +64,13 @@ impl Layout {
         self.spans(self.info.geometry().piece_range(piece))
     }
 
+    /// The piece that has this byte; `None` if there is no such byte.
+    pub(super) fn piece_at(&self, entry: EntryId, at: u64) -> Option<u32> {
+        let file = self.entries.iter().position(|known| *known == Some(entry))?;
+        let file = self.info.files().get(file).filter(|file| at < file.len)?;
+        u32::try_from((file.offset + at) / u64::from(self.info.piece_len())).ok()
+    }
+
     /// Where a range of the torrent's bytes is.
     pub(super) fn spans(&self, range: Range<u64>) -> Vec<Span> {
         let parts = self.info.spans(range);

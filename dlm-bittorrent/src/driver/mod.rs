@@ -6,6 +6,7 @@ mod layout;
 mod listener;
 mod metadata;
 mod peer;
+mod reading;
 mod store;
 
 use std::collections::HashMap;
@@ -201,6 +202,8 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     let mut dialer = dialer::Dialer::new(torrent.clone());
     let mut tick = time::interval(TICK);
     tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let (mut reading, mut windows) = (reading::Reading::default(), transfer.windows());
+    reading.follow(&torrent, transfer.window());
     let mut looked = now();
     let mut complete_since: Option<Instant> = None;
     loop {
@@ -233,12 +236,14 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
             () = announcer.run() => {}
             () = dialer.ended() => {}
             () = torrent.nudge.notified() => {}
+            window = windows.next() => reading.follow(&torrent, window),
             _ = tick.tick() => {
                 let stats = {
                     let mut swarm = torrent.swarm();
                     for (tracker, ours) in announcer.take_seen() {
                         torrent.port.into_iter().for_each(|port| swarm.told_our_address(Voter::Tracker(tracker), ours, port));
                     }
+                    swarm.set_download_limit(transfer.rate_limit());
                     swarm.tick(now(), &mut &torrent.store);
                     swarm.stats()
                 };
@@ -286,6 +291,14 @@ fn look_elsewhere(torrent: &Torrent, transfer: &Transfer) {
     let mut swarm = torrent.swarm();
     here.into_iter().for_each(|piece| swarm.piece_had_elsewhere(now(), piece));
     swarm.changed();
+}
+
+/// What comes of the future; nothing, ever, without one.
+async fn or_never<T>(future: Option<impl Future<Output = T> + Unpin>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The time, which tests may hold still.

@@ -160,6 +160,7 @@ pub struct Swarm {
     down: Meter,
     up: Meter,
     wasted: u64,
+    down_limit: Option<u64>,
 }
 
 #[derive(Default, Debug)]
@@ -195,6 +196,7 @@ impl Swarm {
             down: Meter::default(),
             up: Meter::default(),
             wasted: 0,
+            down_limit: None,
         }
     }
 
@@ -265,6 +267,22 @@ impl Swarm {
     /// Somebody waits for the piece, or no longer does.
     pub fn set_deadline(&mut self, piece: u32, deadline: Option<Instant>) {
         self.picker.set_deadline(piece, deadline);
+    }
+
+    /// Somebody waits for what comes from this piece on, in order, up to the piece `end` at most, and has no use for others now; or
+    /// nobody waits any more.
+    pub fn set_window(&mut self, window: Option<(u32, Option<u32>)>) {
+        let (start, end) = window.unwrap_or((0, None));
+        self.picker.set_window(start, end);
+        self.picker.set_order(if window.is_some() { Order::Sequential } else { Order::RarestFirst });
+        self.wake_hungry();
+    }
+
+    /// The limit of what may come, in bytes a second. No more is asked for than it lets through soon.
+    pub fn set_download_limit(&mut self, rate: Option<u64>) {
+        if std::mem::replace(&mut self.down_limit, rate) != rate {
+            self.wake_hungry();
+        }
     }
 
     /// How many peers are uploaded to at a time from the next round on.
