@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dlm_api::{Client, Event, Report, Result, State, Verification};
+use dlm_api::{Client, ErrorKind, Event, Report, Result, State, Verification};
 use dlm_bittorrent::{BitTorrent, BitTorrentConfig, HostPort, SeedGoal};
 use dlm_testing::{Content, Libtorrent, Nginx, Opentracker, Torrent, wait_for};
 use futures::StreamExt;
@@ -123,6 +123,13 @@ async fn a_magnet_link_needs_no_torrent_file() {
     check_folder(to.path(), &files);
 }
 
+/// The files in a folder, and in those below it.
+fn walk(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let names = entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path.display().to_string()] });
+    names.collect()
+}
+
 /// Interrupted in the middle, the files that it doesn't name are as little wanted afterwards as before.
 #[tokio::test]
 async fn a_magnet_link_can_name_files() {
@@ -142,22 +149,35 @@ async fn a_magnet_link_can_name_files() {
         there.map(str::to_owned).collect::<Vec<_>>()
     };
 
-    let to = tempfile::tempdir().unwrap();
-    let handle = client(config()).download(&magnet).rate_limit(MIB).to_dir(to.path()).start();
-    let mut events = handle.events();
-    while handle.progress().received < 2 * MIB {
-        events.next().await.expect("it has ended");
+    for is_stopped in [true, false] {
+        let to = tempfile::tempdir().unwrap();
+        let handle = client(config()).download(&magnet).rate_limit(MIB).to_dir(to.path()).start();
+        let mut events = handle.events();
+        while handle.progress().received < 2 * MIB {
+            events.next().await.expect("it has ended");
+        }
+        if is_stopped {
+            handle.stop();
+            handle.wait().await.unwrap_err();
+        }
+        // Otherwise it ends like one that is killed: only the log knows how far it was.
+        drop(handle);
+        let report = loop {
+            match client(config()).download(&magnet).to_dir(to.path()).await {
+                // What was dropped has not ended yet.
+                Err(error) if error.kind() == ErrorKind::Exists => {}
+                report => break report.unwrap(),
+            }
+        };
+        assert!(report.resumed > 0);
+        assert_eq!(there(to.path()), wanted);
+        for (name, content) in files.iter().filter(|(name, _)| wanted.iter().any(|wanted| name.ends_with(wanted))) {
+            content.check_file(to.path().join(name)).unwrap();
+        }
+        let mut left: Vec<_> = walk(to.path());
+        left.retain(|name| !wanted.iter().any(|wanted| name.ends_with(wanted)));
+        assert_eq!(left, [""; 0], "nothing else is left");
     }
-    handle.stop();
-    handle.wait().await.unwrap_err();
-    drop(handle);
-    let report = client(config()).download(&magnet).to_dir(to.path()).await.unwrap();
-    assert!(report.resumed > 0);
-    assert_eq!(there(to.path()), wanted);
-    for (name, content) in files.iter().filter(|(name, _)| wanted.iter().any(|wanted| name.ends_with(wanted))) {
-        content.check_file(to.path().join(name)).unwrap();
-    }
-    assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 1, "nothing else is left");
 
     // What the caller says himself counts more.
     let to = tempfile::tempdir().unwrap();
