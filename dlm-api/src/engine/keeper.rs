@@ -373,6 +373,8 @@ impl Keeper {
             let record_of = |id: EntryId| {
                 let Some(ready) = prepared.get(&id) else {
                     let mut entry = EntryRecord::new(ledger.path(id).cloned()?);
+                    // The log may soon tell of bytes of it, and what nobody wants is kept by its length.
+                    entry.len = ledger.len(id);
                     entry.left_out = ledger.is_left_out(id);
                     return Some(entry);
                 };
