@@ -44,9 +44,11 @@ impl Leecher {
         command.args(&self.first);
         let peer = peer.to_string();
         match self.name {
-            "dlm" => {
-                command.args(["get", "--quiet", "--listen", "127.0.0.1:0", "--peer", &peer]).arg("--dir").arg(out).arg(torrent)
-            }
+            "dlm" => command
+                .args(["get", "--quiet", "--listen", "127.0.0.1:0", "--peer", &peer])
+                .arg("--dir")
+                .arg(out)
+                .arg(torrent),
             "libtorrent" => command.arg(torrent).arg(peer).arg(out),
             "aria2c" => command
                 .args(["--no-conf", "--quiet", "--seed-time=0", "--file-allocation=none", "--interface=127.0.0.1"])

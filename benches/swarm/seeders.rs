@@ -17,7 +17,13 @@ use crate::{Args, print_table};
 const SEEDERS: [&str; 2] = ["dlm", "libtorrent"];
 
 /// Lets each program give the torrent to a new libtorrent, `rounds` times.
-pub(crate) fn compare(args: &Args, out: &Path, seeds: &Path, torrent: &Torrent, content: &Content) -> Result<(), String> {
+pub(crate) fn compare(
+    args: &Args,
+    out: &Path,
+    seeds: &Path,
+    torrent: &Torrent,
+    content: &Content,
+) -> Result<(), String> {
     println!("giving all of it to libtorrent; wall is from the first connection on, and CPU is the giver's");
     let mut rows: Vec<(&'static str, Vec<Run>)> = SEEDERS.iter().map(|name| (*name, Vec::new())).collect();
     for round in 0..args.rounds as usize {
@@ -40,7 +46,9 @@ fn run(name: &str, out: &Path, seeds: &Path, torrent: &Torrent, content: &Conten
     fs::create_dir(out).map_err(text)?;
     let giver = match name {
         "dlm" => Giver::dlm(&seeds.join("file.bin"), torrent)?,
-        _ => Giver::Libtorrent(Libtorrent::start_newest(json!({"torrent": torrent.path(), "save": seeds, "seed": true}))),
+        _ => {
+            Giver::Libtorrent(Libtorrent::start_newest(json!({"torrent": torrent.path(), "save": seeds, "seed": true})))
+        }
     };
     let leecher = Libtorrent::start_newest(json!({"torrent": torrent.path(), "save": out}));
     // What it had to do before, as looking at what is there, is not what is measured.

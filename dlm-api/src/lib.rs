@@ -110,4 +110,4 @@ pub use sink::{Entry, EntryKind, MemorySink, Prepared, Sink, SinkInfo, Stamp, Wr
 pub use sink::{ExistingFiles, FileOptions, FileSink, OnExists};
 pub use source::Source;
 pub use span::{EntryId, LeaseId, OPEN_END, SourceId, Span};
-pub use transfer::{Changes, Connected, Sharing, Task, Transfer};
+pub use transfer::{Changes, Connected, Sharing, Task, Transfer, Window, Windows};

@@ -44,7 +44,7 @@ pub(super) struct Seeds<'a> {
 impl<'a> Seeds<'a> {
     /// For these options.
     pub(super) fn new(args: &'a SeedArgs) -> Result<Self> {
-        let config = swarms(BitTorrentConfig::default(), &args.swarm);
+        let config = swarms(BitTorrentConfig::default(), &args.swarm, args.quiet)?;
         Ok(Self { client: Client::builder().build(), swarms: BitTorrent::with_config(config)?, args })
     }
 }

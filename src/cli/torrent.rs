@@ -1,7 +1,8 @@
-//! `dlm torrent`: makes, shows and verifies torrents. Nothing here touches the network.
+//! `dlm torrent`: makes, shows and verifies torrents. Nothing here touches the network but `show --scrape`.
 
 mod create;
 mod hash;
+mod scrape;
 mod show;
 mod verify;
 

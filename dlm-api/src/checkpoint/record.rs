@@ -70,6 +70,8 @@ pub struct EntryRecord {
     pub identities: Vec<Identity>,
     /// When its content was last changed.
     pub modified: Option<SystemTime>,
+    /// Whether what was asked for names other entries, and not this one.
+    pub left_out: bool,
 }
 
 impl EntryRecord {
@@ -91,6 +93,7 @@ impl EntryRecord {
             verified: Vec::new(),
             identities: Vec::new(),
             modified: None,
+            left_out: false,
         }
     }
 }
@@ -267,6 +270,8 @@ struct EntryBody {
     identities: Vec<IdentityBody>,
     /// Seconds since 1970, rounded down, and nanoseconds.
     modified: Option<(i64, u32)>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    left_out: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -310,6 +315,7 @@ impl From<&Record> for Body {
                 })
                 .collect(),
             modified: entry.modified.and_then(to_unix),
+            left_out: entry.left_out,
         });
         let sources = record.sources.iter().map(|source| SourceBody {
             key: source.key.clone(),
@@ -352,6 +358,7 @@ impl TryFrom<Body> for Record {
                     }
                     None => None,
                 },
+                left_out: entry.left_out,
             })
         };
         let source = |(i, source): (usize, SourceBody)| {

@@ -399,7 +399,13 @@ impl Keeper {
             // Numbers in the record are places in it, so that an entry without a file yet has one too, if it has a path.
             let ids = (0..ledger.entry_count() as u32).map(EntryId::new);
             let record_of = |id: EntryId| {
-                let Some(ready) = prepared.get(&id) else { return ledger.path(id).cloned().map(EntryRecord::new) };
+                let Some(ready) = prepared.get(&id) else {
+                    let mut entry = EntryRecord::new(ledger.path(id).cloned()?);
+                    // The log may soon tell of bytes of it, and what nobody wants is kept by its length.
+                    entry.len = ledger.len(id);
+                    entry.left_out = ledger.is_left_out(id);
+                    return Some(entry);
+                };
                 let mut durable = ledger.durable(id).clone();
                 let added = more.iter().filter(|(entry, _)| *entry == id).flat_map(|(_, ranges)| ranges.ranges());
                 // What was taken back meanwhile is not sealed any more.
@@ -420,6 +426,7 @@ impl Keeper {
                 entry.stamp = ready.prepared.stamp;
                 entry.identities = ledger.common_identities(id);
                 entry.modified = ledger.modified(id);
+                entry.left_out = ledger.is_left_out(id);
                 Some(entry)
             };
             ids.map_while(record_of).collect()

@@ -40,6 +40,11 @@ impl Conductor {
         for entry in &record.entries {
             let fact = Fact::Entry { path: entry.path.clone(), len: entry.len };
             self.shared.learn(Voice::Record, fact)?;
+            if let Some(id) = self.shared.ledger(|ledger| ledger.entry_at(Voice::Record, &entry.path))
+                && entry.left_out
+            {
+                self.shared.leave_out(id);
+            }
         }
         for (i, _) in record.entries.iter().enumerate().filter(|(_, entry)| entry.is_padding) {
             self.shared.learn(Voice::Record, Fact::Padding(EntryId::new(i as u32)))?;

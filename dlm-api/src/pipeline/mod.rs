@@ -30,6 +30,7 @@ use crate::scheduler::{Balanced, Scheduler};
 use crate::sink::{Entry, EntryKind, Prepared, Sink, SinkInfo};
 use crate::span::{EntryId, LeaseId, Span};
 use crate::sync::lock;
+use crate::transfer::Window;
 #[cfg(feature = "engine")]
 use crate::{runs::RangeSet, sink::Stamp};
 
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) containers: Containers,
     /// Of the source that has others to share with.
     pub(crate) peers: Mutex<Option<Peers>>,
+    /// Where the bytes are that somebody waits for.
+    pub(crate) window: watch::Sender<Option<Window>>,
     sequencer: Option<Arc<AsyncMutex<Sequencer>>>,
 }
 
@@ -171,6 +174,7 @@ impl Shared {
             prepared: AsyncMutex::default(),
             containers: Containers::default(),
             peers: Mutex::default(),
+            window: watch::Sender::new(None),
             sequencer: (!info.random_access).then(|| Arc::new(AsyncMutex::new(Sequencer::new()))),
         };
         shared.forget_layout();
@@ -196,8 +200,27 @@ impl Shared {
         self.whole.forget_all();
         if !self.info.random_access {
             // From the start: others may ask for work before the first byte has come.
-            self.ledger(|ledger| ledger.set_window(Sequencer::new().window(EntryId::FIRST, &self.info, ledger)));
+            self.set_window(EntryId::FIRST, &Sequencer::new());
         }
+    }
+
+    fn set_window(&self, entry: EntryId, sequencer: &Sequencer) {
+        let window = self.ledger(|ledger| {
+            ledger.set_window(sequencer.window(entry, &self.info, ledger));
+            ledger.window().map(|span| Window::new(span.entry, span.range.start, Some(span.range.end)))
+        });
+        self.tell_window(window);
+    }
+
+    /// Somebody reads from here on, or nobody does any more.
+    #[cfg(feature = "engine")]
+    pub(crate) fn set_focus(&self, focus: Option<(EntryId, u64)>) {
+        self.ledger(|ledger| ledger.set_focus(focus));
+        self.tell_window(focus.map(|(entry, at)| Window::new(entry, at, None)));
+    }
+
+    fn tell_window(&self, window: Option<Window>) {
+        self.window.send_if_modified(|known| std::mem::replace(known, window) != window);
     }
 
     /// Tells the ledger a fact.
@@ -217,6 +240,13 @@ impl Shared {
             }
             Ok(())
         })
+    }
+
+    /// What was asked for names other entries, and not this one. The caller of the download may say himself what is wanted.
+    pub(crate) fn leave_out(&self, entry: EntryId) {
+        if self.setup.select.is_none() {
+            self.ledger(|ledger| ledger.leave_out(entry));
+        }
     }
 
     /// Wakes everyone who waits for the ledger to change.
@@ -438,7 +468,7 @@ impl Shared {
                 shared.whole.update_in_order(entry, offset, &data);
                 shared.sink.write(entry, offset, data).await?;
             }
-            shared.ledger(|l| l.set_window(sequencer.window(entry, &shared.info, l)));
+            shared.set_window(entry, &sequencer);
             shared.notify();
             Ok(())
         };
@@ -471,7 +501,7 @@ impl Shared {
         if let Some(sequencer) = &self.sequencer
             && let Ok(sequencer) = sequencer.try_lock()
         {
-            self.ledger(|l| l.set_window(sequencer.window(entry, &self.info, l)));
+            self.set_window(entry, &sequencer);
         }
     }
 

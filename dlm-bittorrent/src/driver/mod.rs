@@ -6,6 +6,7 @@ mod layout;
 mod listener;
 mod metadata;
 mod peer;
+mod reading;
 mod store;
 
 use std::collections::HashMap;
@@ -19,10 +20,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time;
 
 use crate::config::BitTorrentConfig;
+use crate::magnet::Selection;
 use crate::metainfo::Info;
-use crate::peer::Origin;
+use crate::peer::{Origin, Voter};
 use crate::piece::{Bitfield, Geometry, Priority};
 use crate::swarm::{Close, Config, PeerKey, Swarm};
+use crate::tracker::client::TrackerClient;
 use crate::wire::{Handshake, PeerId, Reserved};
 
 pub(crate) use announcer::Announcer;
@@ -49,7 +52,7 @@ pub(crate) const LISTS: usize = 16;
 pub(crate) struct Common {
     pub(crate) config: BitTorrentConfig,
     pub(crate) peer_id: PeerId,
-    pub(crate) http: dlm_http::HttpClient,
+    pub(crate) trackers: TrackerClient,
     pub(crate) uploads: Limiter,
     pub(crate) room: Room,
     pub(crate) listeners: Listeners,
@@ -153,6 +156,7 @@ pub(crate) struct Plan {
     pub(crate) common: Arc<Common>,
     pub(crate) transfer: Transfer,
     pub(crate) info: Info,
+    pub(crate) selection: Selection,
     pub(crate) listener: Option<Arc<Listener>>,
     pub(crate) announcer: Announcer,
     /// Peers as trackers, the user and others tell of them.
@@ -161,10 +165,10 @@ pub(crate) struct Plan {
 
 /// Fetches and shares a torrent until it is complete, and the goal for sharing it is reached.
 pub(crate) async fn drive(plan: Plan) -> Result<()> {
-    let Plan { common, transfer, info, listener, mut announcer, mut peers } = plan;
+    let Plan { common, transfer, info, selection, listener, mut announcer, mut peers } = plan;
     // From here on it isn't over before we say so. All may be here, and be known to be, as soon as we tell what there is.
     let mut sharing = Some(transfer.share());
-    let layout = Layout::learn(&info, &transfer)?;
+    let layout = Layout::learn(&info, &selection, &transfer)?;
     let (geometry, had) = pieces(&info, &layout, &transfer)?;
     // What was there before may still be checked: a tracker is told that we completed it only if we fetched a part of it.
     let mut began_complete: Option<bool> = None;
@@ -199,6 +203,8 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     let mut dialer = dialer::Dialer::new(torrent.clone());
     let mut tick = time::interval(TICK);
     tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let (mut reading, mut windows) = (reading::Reading::default(), transfer.windows());
+    reading.follow(&torrent, transfer.window());
     let mut looked = now();
     let mut complete_since: Option<Instant> = None;
     loop {
@@ -235,9 +241,14 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
             () = announcer.run() => {}
             () = dialer.ended() => {}
             () = torrent.nudge.notified() => {}
+            window = windows.next() => reading.follow(&torrent, window),
             _ = tick.tick() => {
                 let stats = {
                     let mut swarm = torrent.swarm();
+                    for (tracker, ours) in announcer.take_seen() {
+                        torrent.port.into_iter().for_each(|port| swarm.told_our_address(Voter::Tracker(tracker), ours, port));
+                    }
+                    swarm.set_download_limit(transfer.rate_limit());
                     swarm.tick(now(), &mut &torrent.store);
                     swarm.stats()
                 };
@@ -255,7 +266,11 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
                 }
                 announcer.figures().set(stats.uploaded, stats.downloaded, transfer.left());
                 let copies = stats.copies.whole.saturating_mul(1000) + (stats.copies.fraction * 1000.0) as u32;
-                transfer.set_peers(Peers::new(stats.peers as u32, stats.seeds as u32, copies));
+                let peers = Peers::new(stats.peers as u32, stats.seeds as u32, copies);
+                transfer.set_peers(match announcer.swarm_size() {
+                    Some((seeds, others)) => peers.with_known(seeds, others),
+                    None => peers,
+                });
             }
         }
     }
@@ -294,6 +309,14 @@ fn look_elsewhere(torrent: &Torrent, transfer: &Transfer) {
     let mut swarm = torrent.swarm();
     here.into_iter().for_each(|piece| swarm.piece_had_elsewhere(now(), piece));
     swarm.changed();
+}
+
+/// What comes of the future; nothing, ever, without one.
+async fn or_never<T>(future: Option<impl Future<Output = T> + Unpin>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The time, which tests may hold still.

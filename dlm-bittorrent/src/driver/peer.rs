@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use dlm_api::{Error, ErrorKind, Result};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::store::{Outcome, is_fatal};
-use super::{Connection, Torrent, now};
-use crate::peer::MetadataServer;
+use super::{Connection, Torrent, now, or_never};
+use crate::peer::{MetadataServer, Voter};
 use crate::session::{Ready, Session};
 use crate::swarm::{PeerKey, Received, Swarm};
 use crate::wire::codec::piece_head;
@@ -62,6 +64,9 @@ pub(super) async fn run(
                 came: Vec::new(),
                 text: BytesMut::new(),
                 asked: None,
+                paid: Vec::new(),
+                paying: None,
+                has_paid: false,
                 extensions: theirs.reserved.has(Reserved::EXTENSIONS).then(ExtensionHandshake::default),
                 metadata: MetadataServer::new(now(), torrent.info.info_bytes().len() as u32),
             };
@@ -91,6 +96,10 @@ struct Peer {
     text: BytesMut,
     /// The request that is to be answered next, which did not go on where the one before it ended.
     asked: Option<Block>,
+    /// What is sent next, once the limit lets it through, or when that is so.
+    paid: Vec<Block>,
+    paying: Option<BoxFuture<'static, ()>>,
+    has_paid: bool,
     /// What the peer says of itself, if it speaks of extensions at all.
     extensions: Option<ExtensionHandshake>,
     metadata: MetadataServer,
@@ -113,7 +122,15 @@ impl Peer {
                 return Ok(());
             }
             self.upload().await?;
-            match self.session.wait().await? {
+            // What comes does not wait for what goes.
+            let ready = tokio::select! {
+                ready = self.session.wait() => ready?,
+                () = or_never(self.paying.as_mut()) => {
+                    self.paying = None;
+                    Ready::Woken
+                }
+            };
+            match ready {
                 Ready::Closed => return Ok(()),
                 Ready::Received => self.received().await?,
                 Ready::Woken => {}
@@ -218,12 +235,23 @@ impl Peer {
 
     /// Answers requests, as far as the peer takes the answers.
     async fn upload(&mut self) -> Result<()> {
-        while self.session.out().len() < MAX_WAITING {
-            let blocks = self.requested();
+        while self.paying.is_none() && self.session.out().len() < MAX_WAITING {
+            let blocks = match std::mem::take(&mut self.paid) {
+                blocks if blocks.is_empty() => self.requested(),
+                blocks => blocks,
+            };
             let Some(first) = blocks.first() else { return Ok(()) };
             let len: u32 = blocks.iter().map(|block| block.len).sum();
+            if !self.has_paid {
+                let common = self.torrent.common.clone();
+                let mut paying = async move { common.uploads.pass(len.into()).await }.boxed();
+                if futures::poll!(paying.as_mut()).is_pending() {
+                    (self.paid, self.paying, self.has_paid) = (blocks, Some(paying), true);
+                    return Ok(());
+                }
+            }
+            self.has_paid = false;
             let Some(data) = self.read(Block { len, ..*first }).await? else { continue };
-            self.torrent.common.uploads.pass(len.into()).await;
             let mut at = 0;
             for block in &blocks {
                 self.text.extend_from_slice(&piece_head(block.piece, block.begin, block.len));
@@ -244,12 +272,15 @@ impl Peer {
         let mut swarm = torrent.swarm();
         let mut blocks: Vec<Block> = Vec::new();
         let mut len = 0;
+        // With a limit, no more than goes in a moment: others wait for it.
+        let limit = torrent.common.uploads.rate().map(|rate| usize::try_from(rate / 4).unwrap_or(usize::MAX));
+        let most = limit.unwrap_or(usize::MAX).min(MAX_WAITING / 2);
         let next = |swarm: &mut Swarm| swarm.next_upload(now(), self.key);
         let mut asked = self.asked.take().or_else(|| next(&mut swarm));
         while let Some(block) = asked {
             let goes_on =
                 blocks.last().is_none_or(|last| last.piece == block.piece && last.begin + last.len == block.begin);
-            if !goes_on || len >= MAX_WAITING / 2 {
+            if !goes_on || len >= most {
                 self.asked = Some(block);
                 break;
             }
@@ -261,7 +292,7 @@ impl Peer {
     }
 
     /// The bytes of a block; `None` if they are not here any more.
-    async fn read(&self, block: Block) -> Result<Option<Bytes>> {
+    async fn read(&mut self, block: Block) -> Result<Option<Bytes>> {
         let store = &self.torrent.store;
         let start = u64::from(block.piece) * u64::from(self.torrent.info.piece_len()) + u64::from(block.begin);
         let spans = store.layout().spans(start..start + u64::from(block.len));
@@ -288,6 +319,9 @@ impl Peer {
                 let mut swarm = self.torrent.swarm();
                 if let Some(limit) = handshake.request_limit {
                     swarm.set_request_limit(self.key, limit);
+                }
+                if let Some((ours, port)) = handshake.your_address.zip(self.torrent.port) {
+                    swarm.told_our_address(Voter::Peer(self.address.ip()), ours, port);
                 }
                 if let Some(upload_only) = handshake.upload_only {
                     swarm.set_upload_only(self.key, upload_only);

@@ -28,13 +28,13 @@ mod upload;
 mod verdict;
 mod window;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use fastrand::Rng;
 
-use crate::peer::{Choker, IpFilter, Meter, PeerList};
+use crate::peer::{Choker, ExternalAddress, IpFilter, Meter, PeerList, Voter};
 use crate::piece::{Bitfield, Copies, Geometry, Order, Picker, Priority};
 use crate::wire::PeerId;
 
@@ -147,6 +147,7 @@ pub struct Swarm {
     partials: Partials,
     suspects: Suspects,
     list: PeerList,
+    external: ExternalAddress,
     choker: Choker<PeerKey>,
     awake: Vec<PeerKey>,
     closing: Vec<(PeerKey, Close)>,
@@ -159,6 +160,7 @@ pub struct Swarm {
     down: Meter,
     up: Meter,
     wasted: u64,
+    down_limit: Option<u64>,
 }
 
 #[derive(Default, Debug)]
@@ -175,6 +177,7 @@ impl Swarm {
         Self {
             picker: Picker::new(had, rng.fork()),
             list: PeerList::new(config.max_half_open, config.max_peers, rng.fork()),
+            external: ExternalAddress::default(),
             choker: Choker::new(config.upload_slots),
             config,
             geometry,
@@ -193,6 +196,7 @@ impl Swarm {
             down: Meter::default(),
             up: Meter::default(),
             wasted: 0,
+            down_limit: None,
         }
     }
 
@@ -204,6 +208,14 @@ impl Swarm {
     /// The addresses of peers: those to connect to, and the banned.
     pub fn addresses(&mut self) -> &mut PeerList {
         &mut self.list
+    }
+
+    /// Somebody says that this is our address, as the world sees it, at which we listen at this port. If most say so, it decides
+    /// whom we prefer to connect to (BEP 40).
+    pub fn told_our_address(&mut self, by: Voter, address: IpAddr, port: u16) {
+        if let Some(ours) = self.external.vote(by, address) {
+            self.list.set_our_address(SocketAddr::new(ours, port));
+        }
     }
 
     /// The pieces that are had.
@@ -255,6 +267,22 @@ impl Swarm {
     /// Somebody waits for the piece, or no longer does.
     pub fn set_deadline(&mut self, piece: u32, deadline: Option<Instant>) {
         self.picker.set_deadline(piece, deadline);
+    }
+
+    /// Somebody waits for what comes from this piece on, in order, up to the piece `end` at most, and has no use for others now; or
+    /// nobody waits any more.
+    pub fn set_window(&mut self, window: Option<(u32, Option<u32>)>) {
+        let (start, end) = window.unwrap_or((0, None));
+        self.picker.set_window(start, end);
+        self.picker.set_order(if window.is_some() { Order::Sequential } else { Order::RarestFirst });
+        self.wake_hungry();
+    }
+
+    /// The limit of what may come, in bytes a second. No more is asked for than it lets through soon.
+    pub fn set_download_limit(&mut self, rate: Option<u64>) {
+        if std::mem::replace(&mut self.down_limit, rate) != rate {
+            self.wake_hungry();
+        }
     }
 
     /// How many peers are uploaded to at a time from the next round on.

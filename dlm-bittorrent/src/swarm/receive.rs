@@ -89,6 +89,10 @@ impl Swarm {
         peer.window.answered(now.saturating_duration_since(request.at));
         let from = Contributor { key, address: peer.address.ip() };
         super::wake(&mut self.awake, peer, key);
+        if self.down_limit.is_some() {
+            // There is room for a request now, whoever makes it.
+            self.wake_hungry();
+        }
         let taken = self.partials.take(now, request.block, !request.stale, from);
         self.partials.unrefer(request.block);
         let Some(taken) = taken else {

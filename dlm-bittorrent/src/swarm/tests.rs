@@ -1,6 +1,7 @@
 mod content;
 mod network;
 mod poison;
+mod reading;
 mod rules;
 mod simulation;
 mod uploads;

@@ -55,7 +55,7 @@ pub enum TorrentCommand {
     Create(CreateArgs),
     /// Show what a torrent or a magnet link says
     ///
-    /// Nothing is fetched. Trackers are shown in full: some have a key of yours in their URL.
+    /// Nothing is fetched or asked, except with --scrape. Trackers are shown in full: some have a key of yours in their URL.
     Show(ShowArgs),
     /// Check files on disk against a torrent
     ///
@@ -113,6 +113,10 @@ pub struct ShowArgs {
     /// A torrent file, - for standard input, or a magnet link
     #[arg(value_name = "FILE|MAGNET", value_hint = ValueHint::FilePath)]
     pub torrent: PathBuf,
+
+    /// Ask its trackers how many peers there are, and how often it was downloaded
+    #[arg(long)]
+    pub scrape: bool,
 
     /// Print it as one line of JSON; docs/json-torrent.md describes it
     #[arg(long)]

@@ -199,6 +199,8 @@ struct Peers {
     connected: u32,
     seeds: u32,
     copies: f64,
+    known_seeds: Option<u32>,
+    known_others: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -342,6 +344,8 @@ fn counts(progress: &Progress) -> Counts {
             connected: peers.connected,
             seeds: peers.seeds,
             copies: f64::from(peers.copies_in_thousandths) / 1000.0,
+            known_seeds: peers.known_seeds,
+            known_others: peers.known_others,
         }),
         connections: progress.connections,
         elapsed_ms: millis(progress.elapsed),

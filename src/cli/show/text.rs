@@ -54,10 +54,13 @@ pub(super) fn sharing(progress: &Progress) -> String {
 fn exchange(progress: &Progress, line: &mut String) {
     if let Some(peers) = progress.peers {
         let plural = |n| if n == 1 { "" } else { "s" };
-        let Peers { connected, seeds, copies_in_thousandths, .. } = peers;
+        let Peers { connected, seeds, copies_in_thousandths, known_seeds, known_others, .. } = peers;
         let copies = f64::from(copies_in_thousandths) / 1000.0;
-        let _ =
-            write!(line, ", {connected} peer{} ({seeds} seed{}), {copies:.2} copies", plural(connected), plural(seeds));
+        let _ = write!(line, ", {connected} peer{} ({seeds} seed{})", plural(connected), plural(seeds));
+        if let (Some(seeds), Some(others)) = (known_seeds, known_others) {
+            let _ = write!(line, " of {} ({seeds})", seeds.saturating_add(others));
+        }
+        let _ = write!(line, ", {copies:.2} copies");
     }
     if progress.uploaded > 0 {
         let _ = write!(line, ", up {}/s", size(progress.upload_rate));
@@ -202,6 +205,8 @@ pub(super) mod tests {
         assert_eq!(progress(&p), start);
         (p.uploaded, p.upload_rate) = (3 << 29, 1 << 20);
         assert_eq!(progress(&p), format!("{start}, up 1.00 MiB/s, ratio 0.50"));
+        p.peers = Some(Peers::new(3, 1, 2_500).with_known(40, 80));
+        assert!(progress(&p).contains(", 3 peers (1 seed) of 120 (40), 2.50 copies, "), "{}", progress(&p));
         p.peers = Some(Peers::new(1, 2, 0));
         assert_eq!(sharing(&p), "seeding, 1 peer (2 seeds), 0.00 copies, up 1.00 MiB/s, ratio 0.50");
         p.total = Some(0);

@@ -388,3 +388,19 @@ fn silence_is_broken_and_ended() {
     }
     assert_eq!(test.closings(), [(key, Close::Useless)]);
 }
+
+/// Both ends of a connection prefer the same ones, once they know where they are (BEP 40).
+#[test]
+fn our_address_as_others_see_it_decides_whom_we_prefer() {
+    use crate::peer::{Origin, Room, Voter, canonical_priority};
+    let ours: SocketAddr = "123.213.32.10:6881".parse().unwrap();
+    let known: Vec<SocketAddr> = (1..=40).map(|n| SocketAddr::from(([n, 7, 7, 7], 6881))).collect();
+    let mut test = Scripted::new(4, 1);
+    known.iter().for_each(|address| _ = test.swarm.addresses().add(*address, Origin::Tracker));
+    test.swarm.told_our_address(Voter::Peer(known[0].ip()), ours.ip(), ours.port());
+    test.swarm.told_our_address(Voter::Peer(known[1].ip()), "10.0.0.1".parse().unwrap(), ours.port());
+    test.swarm.told_our_address(Voter::Tracker(0), "2606:4700::1".parse().unwrap(), ours.port());
+    let best = known.iter().max_by_key(|address| canonical_priority(ours, **address)).copied();
+    let room = Room { half_open: 9, connections: 9 };
+    assert_eq!(test.swarm.addresses().next(test.now, room), best);
+}
