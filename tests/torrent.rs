@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use common::{assert_code, dlm, folder, names};
-use dlm_testing::{Content, Dlm, Finished, Libtorrent, Location, Nginx, Torrent, wait_for};
+use dlm_testing::{Content, Dlm, Finished, Libtorrent, Location, Nginx, Opentracker, Torrent, wait_for};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -195,6 +195,19 @@ fn a_single_file_goes_to_standard_output() {
     assert_eq!(names(dir.path()), [""; 0]);
 }
 
+/// Whatever its length, no more of it is held than what waits for its turn.
+#[test]
+fn standard_output_costs_little_memory() {
+    const LONG: Content = Content::new(9, 160 * MIB + 1);
+    let (from, dir) = (folder(), folder());
+    LONG.write_file(from.path().join("file.bin")).unwrap();
+    let swarm = Swarm::new(from, "file.bin");
+    let done = swarm.get(dir.path(), swarm.path(), &["-o", "-"]);
+    assert_code(&done, 0);
+    assert_eq!(LONG.check(&done.stdout[..]), Ok(()));
+    assert!(done.peak_memory < 110 << 20, "{} MiB", done.peak_memory >> 20);
+}
+
 #[test]
 fn only_what_is_selected_is_fetched() {
     let (swarm, dir) = (Swarm::folder(), folder());
@@ -204,6 +217,79 @@ fn only_what_is_selected_is_fetched() {
     for (name, content) in &FILES[1..3] {
         assert_eq!(content.check_file(album.join(name)), Ok(()));
     }
+}
+
+#[test]
+fn a_list_of_addresses_keeps_peers_away() {
+    let (swarm, dir) = (Swarm::file(), folder());
+    fs::write(dir.path().join("good.dat"), "127.000.000.002 - 127.000.000.255 , 000 , others\nwhat is this\n").unwrap();
+    fs::write(dir.path().join("bad.p2p"), "<html>\n").unwrap();
+    let done = swarm.get(dir.path(), swarm.path(), &["--ip-filter", "good.dat"]);
+    assert_code(&done, 0);
+    assert!(
+        done.stderr.contains("warning: good.dat: line 2 is no range of addresses: it is skipped"),
+        "{}",
+        done.stderr
+    );
+    let done = swarm.get(dir.path(), swarm.path(), &["--ip-filter", "good.dat", "--ip-filter", "bad.p2p"]);
+    assert_code(&done, 2);
+    assert!(done.stderr.contains("bad.p2p: line 1: not a range of addresses"), "{}", done.stderr);
+}
+
+#[test]
+fn a_swarm_is_as_large_as_its_trackers_say() {
+    let from = folder();
+    CONTENT.write_file(from.path().join("file.bin")).unwrap();
+    let path = from.path().join("file.bin");
+    let hash = Torrent::builder().make(&path).info_hash().to_owned();
+    let tracker = Opentracker::start([&hash]);
+    let dead = format!("http://{}/announce", free_address());
+    let made = Torrent::builder().tier([tracker.http()]).tier([tracker.udp()]).tier([dead]).make(&path);
+    let _seed = Libtorrent::seed(made.path(), from.path());
+    let file = made.path().to_str().unwrap();
+    let magnet = format!("magnet:?xt=urn:btih:{hash}&tr={}", tracker.udp());
+    for (what, trackers) in [(file, 3), (&magnet, 1)] {
+        // It takes a while until the seed has announced itself.
+        let swarms = wait_for("the seed to be known", || {
+            let done = torrent(from.path(), &["show", "--scrape", "--json", what]);
+            let swarms = done.json().pop()?["swarms"].as_array()?.clone();
+            (swarms[0]["seeds"] == 1).then_some(swarms)
+        });
+        assert_eq!(swarms.len(), trackers);
+        assert_eq!(swarms[0]["leechers"], 0);
+        assert_eq!(swarms[0]["error"], Value::Null);
+        if let Some(dead) = swarms.get(2) {
+            assert_eq!((&swarms[1]["seeds"], &dead["seeds"]), (&json!(1), &Value::Null));
+            assert!(dead["error"].as_str().unwrap().contains("cannot connect"), "{dead}");
+        }
+    }
+    let done = torrent(from.path(), &["show", "--scrape", file]);
+    assert!(
+        done.text().contains(&format!("1 seed, 0 leechers, downloaded 0 times ({})", tracker.udp())),
+        "{}",
+        done.text()
+    );
+    let other = format!("magnet:?xt=urn:btih:{}&tr={}", "ab".repeat(20), tracker.http());
+    let done = torrent(from.path(), &["show", "--scrape", &other]);
+    assert_ne!(done.code, Some(0));
+    assert!(done.stderr.contains("no tracker knows"), "{}", done.stderr);
+}
+
+/// The user's own choice counts more than that of who made the link.
+#[test]
+fn a_magnet_link_can_name_files_and_select_overrules_it() {
+    let swarm = Swarm::folder();
+    let magnet = format!("magnet:?xt=urn:btih:{}&so=1,3", swarm.torrent.info_hash());
+    for (args, wanted) in [(&[][..], &["b.flac", "readme"][..]), (&["--select", "a.*"], &["a.flac"])] {
+        let dir = folder();
+        assert_code(&swarm.get(dir.path(), &magnet, args), 0);
+        assert_eq!(
+            (names(dir.path()), names(&dir.path().join("album"))),
+            (vec!["album".into()], wanted.to_vec().iter().map(|n| (*n).to_owned()).collect())
+        );
+    }
+    let done = swarm.get(folder().path(), &magnet, &["--list-files"]);
+    assert_eq!(done.text().lines().count(), FILES.len(), "all that could be chosen");
 }
 
 #[test]
@@ -276,7 +362,7 @@ fn what_is_here_is_given_to_others() {
     let leech = Libtorrent::leech(swarm.torrent.path(), theirs.path());
     let done = swarm.get(dir.path(), swarm.path(), &["--peer", &leech.address().to_string(), "--seed", "ratio=1"]);
     assert_code(&done, 0);
-    assert!(done.stderr.contains("everything is here and checked; seeding\n"), "{}", done.stderr);
+    assert!(done.stderr.contains("what is here is checked; seeding\n"), "{}", done.stderr);
     assert!(done.stderr.contains("; uploaded 5.00 MiB, ratio 1.00\n"), "{}", done.stderr);
     assert_eq!(CONTENT.check_file(dir.path().join("file.bin")), Ok(()));
     wait_for("the other peer to have it", || leech.status().seeding.then_some(()));

@@ -10,9 +10,12 @@ use wait4::Wait4;
 /// What a run took.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Run {
-    wall: f64,
-    cpu: f64,
-    rss: f64,
+    /// Seconds.
+    pub(crate) wall: f64,
+    /// Seconds of CPU time, user and system.
+    pub(crate) cpu: f64,
+    /// The most memory in use, in MiB.
+    pub(crate) rss: f64,
 }
 
 /// The medians of some runs.

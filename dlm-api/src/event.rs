@@ -21,6 +21,13 @@ pub enum Event {
         /// Its path, relative to the download's folder.
         path: EntryPath,
     },
+    /// What was there before the download began was compared with the digests of its pieces.
+    Checked {
+        /// How many pieces there are.
+        pieces: u64,
+        /// How many of them are here and right.
+        right: u64,
+    },
     /// An earlier run left this many bytes that count.
     Resumed {
         /// Bytes taken over.
@@ -88,6 +95,8 @@ pub enum Event {
 pub enum State {
     /// Sources are opened; nothing has been received.
     Starting,
+    /// What was there before is compared with the digests of its pieces, while other bytes arrive already.
+    Checking,
     /// Bytes arrive.
     Running,
     /// The caller paused it.
@@ -145,12 +154,23 @@ pub struct Peers {
     /// How many copies of the whole they have together, ours among them, in thousandths: the copies of the rarest piece, and
     /// the part of the pieces of which there are more.
     pub copies_in_thousandths: u32,
+    /// How many there are altogether who have everything, as far as somebody knows it.
+    pub known_seeds: Option<u32>,
+    /// How many there are altogether who don't, as far as somebody knows it.
+    pub known_others: Option<u32>,
 }
 
 impl Peers {
     /// These numbers.
     pub const fn new(connected: u32, seeds: u32, copies_in_thousandths: u32) -> Self {
-        Self { connected, seeds, copies_in_thousandths }
+        Self { connected, seeds, copies_in_thousandths, known_seeds: None, known_others: None }
+    }
+
+    /// Of so many altogether who have everything, and so many who don't.
+    #[must_use]
+    pub const fn with_known(mut self, seeds: u32, others: u32) -> Self {
+        (self.known_seeds, self.known_others) = (Some(seeds), Some(others));
+        self
     }
 }
 

@@ -107,7 +107,7 @@ pub use runs::{RangeSet, Runs};
 pub use scheduler::{Ask, Balanced, Pick, Scheduler, Want};
 pub use sink::{Entry, EntryKind, MemorySink, Prepared, Sink, SinkInfo, Stamp, WriterSink};
 #[cfg(feature = "engine")]
-pub use sink::{FileOptions, FileSink, OnExists};
+pub use sink::{ExistingFiles, FileOptions, FileSink, OnExists};
 pub use source::Source;
 pub use span::{EntryId, LeaseId, OPEN_END, SourceId, Span};
-pub use transfer::{Changes, Connected, Sharing, Task, Transfer};
+pub use transfer::{Changes, Connected, Sharing, Task, Transfer, Window, Windows};

@@ -29,6 +29,11 @@ impl Limiter {
         Self { bucket: Mutex::new(bucket), changed: watch::Sender::new(()) }
     }
 
+    /// The limit in bytes a second; `None` for none.
+    pub fn rate(&self) -> Option<u64> {
+        lock(&self.bucket).rate
+    }
+
     /// Changes the limit, for those too who wait already: without a limit they go on at once.
     pub fn set_rate(&self, rate: Option<u64>) {
         lock(&self.bucket).set_rate(rate, now());

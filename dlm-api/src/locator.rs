@@ -6,31 +6,74 @@ use std::str::FromStr;
 use url::Url;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::path::EntryPath;
 
 /// What stands in for the value of a query parameter in anything a person or a log may see.
 const HIDDEN: &str = "***";
 
 /// Where something is: a URL whose scheme says which [`Protocol`](crate::Protocol) understands it.
 ///
+/// It is the user's, unless it was made with [`named_by_content`](Self::named_by_content).
+///
 /// `Display` and `Debug` never show its secrets; [`url`](Self::url) has them.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Locator(Url);
+pub struct Locator {
+    url: Url,
+    named_by: NamedBy,
+}
+
+#[derive(Copy, Clone, PartialEq, Eq, Hash)]
+enum NamedBy {
+    User,
+    Content { may_be_local: bool },
+}
 
 impl Locator {
+    /// A place that the user doesn't name, but something that was fetched, such as a container. Whoever wrote that may want us
+    /// to ask machines for him that he can't reach himself: the place must not be this machine or one beside it, nor lead there,
+    /// unless it `may_be_local`. What the user gave for his own places (headers, credentials) is not for it.
+    pub fn named_by_content(url: Url, may_be_local: bool) -> Self {
+        Self { url, named_by: NamedBy::Content { may_be_local } }
+    }
+
+    /// Whether the user named it himself.
+    pub fn is_of_user(&self) -> bool {
+        self.named_by == NamedBy::User
+    }
+
+    /// Whether it may be this machine or one beside it, or lead there.
+    pub fn may_be_local(&self) -> bool {
+        !matches!(self.named_by, NamedBy::Content { may_be_local: false })
+    }
+
     /// The whole URL, with its secrets.
     pub fn url(&self) -> &Url {
-        &self.0
+        &self.url
     }
 
     /// The scheme, in lower case.
     pub fn scheme(&self) -> &str {
-        self.0.scheme()
+        self.url.scheme()
+    }
+
+    /// A file at a path below this place.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if nothing can be below it, as with a magnet link.
+    pub fn below(&self, path: &EntryPath) -> Result<Self> {
+        let mut url = self.url.clone();
+        match url.path_segments_mut() {
+            Ok(mut segments) => segments.pop_if_empty().extend(path.components()),
+            Err(()) => return Err(Error::new(ErrorKind::InvalidInput, "nothing can be below this").with("url", self)),
+        };
+        Ok(Self { url, named_by: self.named_by })
     }
 
     /// The file name that the last segment of the path suggests, percent-decoded as UTF-8; `None` where there is none.
     /// It is not made safe: [`EntryPath`](crate::EntryPath) does that.
     pub fn file_name(&self) -> Option<String> {
-        let last = self.0.path_segments()?.next_back()?;
+        let last = self.url.path_segments()?.next_back()?;
         let name = percent_decode(last);
         (!name.is_empty()).then_some(name)
     }
@@ -85,19 +128,19 @@ impl FromStr for Locator {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Url::parse(text).map(Self).map_err(|e| Error::new(ErrorKind::InvalidInput, "not a URL").with("reason", e))
+        Url::parse(text).map(Self::from).map_err(|e| Error::new(ErrorKind::InvalidInput, "not a URL").with("reason", e))
     }
 }
 
 impl From<Url> for Locator {
     fn from(url: Url) -> Self {
-        Self(url)
+        Self { url, named_by: NamedBy::User }
     }
 }
 
 impl fmt::Display for Locator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&redact(&self.0))
+        f.write_str(&redact(&self.url))
     }
 }
 
@@ -110,6 +153,20 @@ impl fmt::Debug for Locator {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_below_has_its_path_encoded() {
+        let path = EntryPath::new("d/a b#?.bin").unwrap();
+        for (at, below) in [
+            ("http://h", "http://h/d/a%20b%23%3F.bin"),
+            ("http://h/m?t=1", "http://h/m/d/a%20b%23%3F.bin?t=1"),
+            ("http://h/m/", "http://h/m/d/a%20b%23%3F.bin"),
+        ] {
+            assert_eq!(at.parse::<Locator>().unwrap().below(&path).unwrap().url().as_str(), below);
+        }
+        let magnet: Locator = "magnet:?xt=urn:btih:00".parse().unwrap();
+        assert_eq!(magnet.below(&path).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
 
     #[test]
     fn the_file_name_is_the_decoded_last_segment() {

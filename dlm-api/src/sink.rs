@@ -1,6 +1,8 @@
 //! [`Sink`]: where the bytes go.
 
 #[cfg(feature = "engine")]
+mod existing;
+#[cfg(feature = "engine")]
 mod file;
 mod memory;
 pub(crate) mod padding;
@@ -17,6 +19,8 @@ use crate::error::Result;
 use crate::path::EntryPath;
 use crate::span::{EntryId, Span};
 
+#[cfg(feature = "engine")]
+pub use existing::ExistingFiles;
 #[cfg(feature = "engine")]
 pub use file::{FileOptions, FileSink, OnExists};
 pub use memory::MemorySink;
@@ -124,6 +128,12 @@ pub struct Entry {
     pub modified: Option<SystemTime>,
     /// The file that an earlier run had for it. If that has its final name by now, that run finished it.
     pub known: Option<Stamp>,
+    /// Where an earlier run put it, if that is not its path: what is there is gone on with.
+    pub placed: Option<EntryPath>,
+    /// What is there is only to be told of: nothing is made for it, and [`Sink::prepare`] is called again before the first write.
+    pub only_look: bool,
+    /// It was finished, and turned out to be wrong: it is to be written again, and has no final name until it is finished anew.
+    pub is_wrong: bool,
     /// What becomes of its bytes.
     pub kind: EntryKind,
 }
@@ -131,7 +141,17 @@ pub struct Entry {
 impl Entry {
     /// A file of which only the path is known.
     pub fn new(id: EntryId, path: EntryPath) -> Self {
-        Self { id, path, len: None, modified: None, known: None, kind: EntryKind::File }
+        Self {
+            id,
+            path,
+            len: None,
+            modified: None,
+            known: None,
+            placed: None,
+            only_look: false,
+            is_wrong: false,
+            kind: EntryKind::File,
+        }
     }
 
     /// Sets the length in bytes.
@@ -145,6 +165,27 @@ impl Entry {
     #[must_use]
     pub fn with_known(mut self, known: Option<Stamp>) -> Self {
         self.known = known;
+        self
+    }
+
+    /// Sets where an earlier run put it.
+    #[must_use]
+    pub fn with_placed(mut self, placed: Option<EntryPath>) -> Self {
+        self.placed = placed;
+        self
+    }
+
+    /// Sets whether what is there is only to be told of.
+    #[must_use]
+    pub fn with_only_look(mut self, only_look: bool) -> Self {
+        self.only_look = only_look;
+        self
+    }
+
+    /// Sets whether it was finished, and turned out to be wrong.
+    #[must_use]
+    pub fn with_is_wrong(mut self, is_wrong: bool) -> Self {
+        self.is_wrong = is_wrong;
         self
     }
 

@@ -146,8 +146,19 @@ impl Transfer {
 
     /// Bytes of all entries that are missing; `None` while lengths are unknown.
     pub fn left(&self) -> Option<u64> {
-        let totals = self.shared.ledger(|ledger| ledger.totals());
-        Some(totals.len?.saturating_sub(totals.sealed))
+        let (totals, is_checking) = self.shared.ledger(|ledger| (ledger.totals(), ledger.is_checking()));
+        Some(totals.len?.saturating_sub(if is_checking { totals.verified } else { totals.sealed }))
+    }
+
+    /// Whether nothing more will come: all that is wanted is here and checked, or nothing is to be fetched.
+    pub fn is_complete(&self) -> bool {
+        self.shared.ledger(|ledger| ledger.is_complete())
+    }
+
+    /// Whether it is still being found out what of that which was there before is right. Pieces turn up meanwhile that nobody
+    /// delivered.
+    pub fn is_checking(&self) -> bool {
+        self.shared.ledger(|ledger| ledger.is_checking())
     }
 
     /// Asks for work. The rate is that of the connection which asks, in bytes a second.
@@ -180,7 +191,8 @@ impl Transfer {
         Changes(self.shared.changed.subscribe())
     }
 
-    /// Whether a span is sealed: there, and as right as can be told. What a swarm tells its peers it has.
+    /// Whether a span is sealed: there, and as right as can be told. What a swarm tells its peers it has. What an earlier run
+    /// left, and has a digest now, is not before it is checked.
     pub fn is_sealed(&self, span: &Span) -> bool {
         self.of_entry(span.entry, |ledger| ledger.is_trusted(span)).unwrap_or(false)
     }
@@ -219,6 +231,23 @@ impl Transfer {
         config
     }
 
+    /// Where the bytes are that somebody waits for: a sink that takes them in order, or a reader. They are to be delivered in
+    /// order from there; of a sink that takes them in order nothing else is given out.
+    pub fn window(&self) -> Option<Window> {
+        *self.shared.window.borrow()
+    }
+
+    /// The changes of [`window`](Self::window) from now on.
+    pub fn windows(&self) -> Windows {
+        Windows(self.shared.window.subscribe())
+    }
+
+    /// The limit of what this download may fetch, in bytes a second: the least of those that it has now. Who asks for more than
+    /// that is kept waiting by [`Lease::write`], with what has come in hand.
+    pub fn rate_limit(&self) -> Option<u64> {
+        self.shared.setup.limits.iter().filter_map(|limit| limit.rate()).min()
+    }
+
     /// Waits until the rate limits let `bytes` pass. [`Lease::write`] does that itself; a source that must slow down before it asks,
     /// as a swarm does, calls this.
     pub async fn throttle(&self, bytes: u64) {
@@ -241,9 +270,19 @@ impl Transfer {
         Connected(self.shared.clone())
     }
 
-    /// Whether the user wants an entry. Of one that nobody wants only what shares a piece with others is fetched.
+    /// Whether the user wants an entry. Of one that nobody wants only what shares a piece with others is fetched. Where nothing
+    /// is to be fetched, an entry is wanted until it is known what is there of it.
     pub fn is_wanted(&self, entry: EntryId) -> bool {
-        self.of_entry(entry, |ledger| ledger.is_wanted(entry)).unwrap_or(false)
+        let is_wanted = |l: &Ledger| l.is_wanted(entry) && (l.is_checking() || !l.is_kept_as_is());
+        self.of_entry(entry, is_wanted).unwrap_or(false)
+    }
+
+    /// The locator that the source was made of names some of its files, and not this entry: it isn't wanted then, unless the
+    /// caller of the download says himself [which are](crate::Download::select). To be told before [`Fact::LayoutComplete`].
+    pub fn leave_out(&self, entry: EntryId) {
+        if self.of_entry(entry, |_| ()).is_some() {
+            self.shared.leave_out(entry);
+        }
     }
 
     /// The source goes on when everything is here, to give it to others: the download isn't over for as long as the answer
@@ -308,6 +347,24 @@ pub(crate) fn too_large(len: u64, max: u64) -> Error {
     Error::new(ErrorKind::TooLarge, "the file is larger than allowed").with("bytes", len).with("allowed", max)
 }
 
+/// Where the bytes are that somebody waits for. See [`Transfer::window`].
+#[non_exhaustive]
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// The entry.
+    pub entry: EntryId,
+    /// The first byte that is waited for.
+    pub start: u64,
+    /// Behind the last byte that is given out now; `None` where any may be fetched at any time.
+    pub end: Option<u64>,
+}
+
+impl Window {
+    pub(crate) fn new(entry: EntryId, start: u64, end: Option<u64>) -> Self {
+        Self { entry, start, end }
+    }
+}
+
 /// A ledger's changes. See [`Transfer::changes`].
 #[derive(Clone, Debug)]
 pub struct Changes(watch::Receiver<()>);
@@ -319,6 +376,21 @@ impl Changes {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// The changes of where somebody waits for bytes. See [`Transfer::windows`].
+#[derive(Clone, Debug)]
+pub struct Windows(watch::Receiver<Option<Window>>);
+
+impl Windows {
+    /// Returns where that is when it has changed since the last call, or since this was made.
+    pub async fn next(&mut self) -> Option<Window> {
+        // The sender lives in the transfer; without one nothing changes.
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        *self.0.borrow_and_update()
     }
 }
 

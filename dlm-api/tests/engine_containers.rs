@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use dlm_api::testkit::{Act, Script, content};
 use dlm_api::{
-    Algorithm, Client, Container, Digest, EntryId, EntryPath, Error, ErrorKind, Event, Listed, Locator, MemorySink,
-    Protocol, Ranged, Registry, Resolved, Result, Verification,
+    Algorithm, Client, Container, Digest, EntryId, EntryPath, Error, ErrorKind, Event, Fact, Handle, Listed, Locator,
+    MemorySink, Protocol, Ranged, Registry, Resolved, Result, Source, Transfer, Verification,
 };
 use futures::{StreamExt, stream};
 
@@ -69,7 +69,12 @@ impl Protocol for Lists {
         }
         let mut files = Vec::new();
         for url in urls {
-            let name = url.file_name().and_then(|name| EntryPath::from_untrusted_name(&name)).ok_or_else(corrupt)?;
+            // What is in a folder that is called so goes to one.
+            let name = match url.url().path().trim_start_matches('/') {
+                path if path.contains(".d/") => EntryPath::new(path).ok(),
+                _ => url.file_name().and_then(|name| EntryPath::from_untrusted_name(&name)),
+            };
+            let name = name.ok_or_else(corrupt)?;
             let Resolved::Source(source) = others.open(&url).await? else { return Err(corrupt()) };
             files.push(Ok(Listed { path: name, len: None, source }));
         }
@@ -282,4 +287,91 @@ async fn what_there_is_can_be_told_without_fetching_it() {
     assert_eq!(inspect("nonsense").await.unwrap_err().kind(), ErrorKind::InvalidInput);
     let with_mirror = client.download("script://a/gone").mirror("script://a/one").inspect().await.unwrap();
     assert_eq!(with_mirror[0].len, Some(MIB as u64));
+}
+
+/// Known as a container only when its server answers, and what it leads to was begun by an earlier run.
+#[tokio::test]
+async fn what_a_container_without_a_name_leads_to_is_gone_on_with() {
+    for files in [&["f.bin", "g.bin"][..], &["all.d/f", "all.d/g"]] {
+        let bytes = content(1, 4 * MIB);
+        let text: String = files.iter().map(|file| format!("{file}\n")).collect();
+        let list = script("script://a/get", text).with_media_type("text/x-list");
+        let scripts: Vec<Script> =
+            files.iter().map(|file| script(&format!("script://a/{file}"), bytes.clone())).collect();
+        scripts.iter().for_each(|script| _ = script.act([Act::StallAfter(3 * MIB)]));
+        let client = client(scripts.into_iter().chain([list]));
+        let root = tempfile::tempdir().unwrap();
+        let handle = client.download("script://a/get").connections(1).to_dir(root.path()).start();
+        let mut events = handle.events();
+        while handle.progress().received < 6 * MIB as u64 {
+            events.next().await.expect("it has ended");
+        }
+        handle.stop();
+        handle.wait().await.unwrap_err();
+        drop(handle);
+        let report = client.download("script://a/get").connections(1).to_dir(root.path()).await.unwrap();
+        assert!(report.resumed >= 6 * MIB as u64, "{files:?}: {report:?}");
+        for file in files {
+            assert_eq!(std::fs::read(root.path().join(file)).unwrap(), bytes);
+        }
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), files.len() - usize::from(files[0].contains('/')));
+    }
+}
+
+/// Is stopped from outside, and turns out to be a container in the same moment.
+#[derive(Debug)]
+struct Stopped(Arc<tokio::sync::SetOnce<Arc<Handle>>>, bool);
+
+#[async_trait]
+impl Source for Stopped {
+    async fn resolve(&self, _: &Transfer) -> Result<()> {
+        Ok(())
+    }
+
+    async fn run(&self, transfer: Transfer) -> Result<()> {
+        let handle = self.0.wait().await;
+        if self.1 {
+            handle.remove()
+        } else {
+            handle.stop()
+        }
+        let learned = transfer.learn(Fact::MediaType(EntryId::FIRST, "text/x-list".into()));
+        assert_eq!(learned.unwrap_err().kind(), ErrorKind::Unsupported);
+        std::future::pending().await
+    }
+}
+
+/// Gives the same source for every URL.
+#[derive(Debug)]
+struct Always(Arc<Stopped>);
+
+#[async_trait]
+impl Protocol for Always {
+    fn schemes(&self) -> &[&str] {
+        &["always"]
+    }
+
+    async fn open(&self, _: &Locator) -> Result<Resolved> {
+        Ok(Resolved::Source(self.0.clone()))
+    }
+
+    fn containers(&self) -> &[Container] {
+        &[]
+    }
+
+    async fn open_container(&self, _: Bytes, _: &Locator, _: &Registry) -> Result<Resolved> {
+        Err(Error::new(ErrorKind::Unsupported, "no containers here"))
+    }
+}
+
+#[tokio::test]
+async fn who_stops_it_in_the_moment_in_which_a_container_is_found_is_obeyed() {
+    for removes in [false, true] {
+        let handle = Arc::new(tokio::sync::SetOnce::new());
+        let always = Always(Arc::new(Stopped(handle.clone(), removes)));
+        let client = Client::builder().threads(1).protocol(always).protocol(Lists).build();
+        let running = Arc::new(client.download("always://a/get").to_memory(MemorySink::new(u64::MAX)).start());
+        handle.set(running.clone()).unwrap();
+        assert_eq!(running.wait().await.unwrap_err().kind(), ErrorKind::Cancelled);
+    }
 }

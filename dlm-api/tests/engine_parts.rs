@@ -94,6 +94,43 @@ fn mirror(server: &str, files: &[(&'static str, Bytes)]) -> Vec<(&'static str, S
     files.iter().map(|(name, bytes)| (*name, script(name, bytes))).collect()
 }
 
+/// Has the files of a folder, at paths below `files:`.
+#[derive(Debug)]
+struct Below(Vec<(&'static str, Script)>);
+
+#[async_trait]
+impl Protocol for Below {
+    fn schemes(&self) -> &[&str] {
+        &["files"]
+    }
+
+    async fn open(&self, locator: &Locator) -> Result<Resolved> {
+        let path = locator.url().path().trim_start_matches("/pub/");
+        let script = match self.0.iter().find(|(name, _)| *name == path) {
+            Some((_, script)) => script.clone(),
+            None => Script::new("script://gone/f", Bytes::new())?.always(Act::Refuse(ErrorKind::NotFound)).clone(),
+        };
+        Ok(Resolved::Source(Arc::new(Ranged::new(script))))
+    }
+
+    fn containers(&self) -> &[Container] {
+        &[]
+    }
+
+    async fn open_container(&self, _: Bytes, _: &Locator, _: &Registry) -> Result<Resolved> {
+        Err(Error::new(ErrorKind::Unsupported, "no containers here"))
+    }
+}
+
+/// What is said, and a server with these files.
+fn with_folder(files: &[(&'static str, Bytes)]) -> Client {
+    Client::builder()
+        .threads(2)
+        .protocol(Torrent(Said(self::files()), Vec::new()))
+        .protocol(Below(mirror("m", files)))
+        .build()
+}
+
 fn client(scripts: &[Vec<(&'static str, Script)>]) -> Client {
     let said = Said(files());
     Client::builder().threads(2).protocol(Torrent(said, scripts.concat())).build()
@@ -178,4 +215,43 @@ async fn a_file_is_lost_whose_neighbour_is_finished() {
     let report = client.download("pieces://x/").connections(1).to_dir(root.path()).await.unwrap();
     assert_there(root.path());
     assert!(report.resumed > 3 * PIECE as u64, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_mirror_of_many_files_is_their_folder() {
+    for url in ["files://h/pub", "files://h/pub/"] {
+        let root = tempfile::tempdir().unwrap();
+        let report = with_folder(&files()).download("pieces://x/").mirror(url).to_dir(root.path()).await.unwrap();
+        assert_there(root.path());
+        assert!(report.entries.iter().all(|entry| entry.verification == Verification::Pieces), "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_mirror_that_has_nothing_is_done_without() {
+    let root = tempfile::tempdir().unwrap();
+    let client = with_folder(&files());
+    let download = client.download("pieces://x/").mirror("files://h/elsewhere/").mirror("files://h/pub/");
+    let report = download.to_dir(root.path()).await.unwrap();
+    assert_there(root.path());
+    let of_pub = report.sources.iter().filter(|source| source.transferred > 0);
+    assert!(of_pub.clone().count() == LENS.len() && of_pub.clone().all(|s| s.source.contains("/pub/")), "{report:?}");
+}
+
+#[tokio::test]
+async fn of_a_file_that_nobody_wants_the_mirror_gives_what_others_need() {
+    let root = tempfile::tempdir().unwrap();
+    let client = with_folder(&files());
+    let wanted = |path: &EntryPath| matches!(path.as_str(), "t/b" | "t/e");
+    let report =
+        client.download("pieces://x/").mirror("files://h/pub/").select(wanted).to_dir(root.path()).await.unwrap();
+    let names: Vec<_> = report.entries.iter().map(|entry| entry.path.as_str()).collect();
+    assert_eq!(names, ["t/b", "t/e"]);
+    for (name, bytes) in files() {
+        let there = std::fs::read(root.path().join(name)).ok();
+        assert!(there == Some(bytes.to_vec()).filter(|_| names.contains(&name)), "{name}");
+    }
+    // Two pieces, with what they have of the neighbours.
+    assert!(report.transferred < 3 * PIECE as u64, "{report:?}");
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
 }

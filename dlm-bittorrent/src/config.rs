@@ -29,7 +29,7 @@ pub struct BitTorrentConfig {
     pub upload_rate: Option<u64>,
     /// What happens when everything is here. Default: that is the end.
     pub seed: SeedGoal,
-    /// Which addresses may be spoken to. Default: all.
+    /// Which addresses peers may have: others are neither connected to nor listened to. Default: all.
     pub filter: Arc<IpFilter>,
     /// Peers that every torrent is told of.
     pub peers: Vec<HostPort>,
@@ -144,7 +144,7 @@ impl BitTorrentConfig {
         self
     }
 
-    /// Sets which addresses may be spoken to.
+    /// Sets which addresses peers may have.
     #[must_use]
     pub fn with_filter(mut self, filter: IpFilter) -> Self {
         self.filter = Arc::new(filter);

@@ -38,8 +38,37 @@ pub struct Magnet {
     pub web_seeds: Vec<Url>,
     /// Peers to connect to first.
     pub peers: Vec<HostPort>,
-    /// The indices of the files wanted (BEP 53); empty for all.
-    pub select: Vec<RangeInclusive<u32>>,
+    /// The files that are wanted (BEP 53).
+    pub select: Selection,
+}
+
+/// Some of a torrent's files (BEP 53), by their places among all of them, padding included.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Selection(Vec<RangeInclusive<u32>>);
+
+impl Selection {
+    /// All files.
+    pub const ALL: Self = Self(Vec::new());
+
+    /// Those in these ranges; all if there is none.
+    pub fn new(ranges: impl IntoIterator<Item = RangeInclusive<u32>>) -> Self {
+        Self(ranges.into_iter().collect())
+    }
+
+    /// Whether it is all files, as nobody chose some.
+    pub fn is_all(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this file is among them.
+    pub fn has(&self, file: usize) -> bool {
+        self.is_all() || u32::try_from(file).is_ok_and(|file| self.0.iter().any(|range| range.contains(&file)))
+    }
+
+    /// The ranges of which it consists, as they were given; none for all files.
+    pub fn ranges(&self) -> &[RangeInclusive<u32>] {
+        &self.0
+    }
 }
 
 impl Magnet {
@@ -51,13 +80,8 @@ impl Magnet {
             trackers: Vec::new(),
             web_seeds: Vec::new(),
             peers: Vec::new(),
-            select: Vec::new(),
+            select: Selection::ALL,
         }
-    }
-
-    /// Whether this file is wanted.
-    pub fn selects(&self, file: u32) -> bool {
-        self.select.is_empty() || self.select.iter().any(|range| range.contains(&file))
     }
 }
 
@@ -93,10 +117,10 @@ impl FromStr for Magnet {
                 keep(&mut magnet.peers, value().parse().ok());
             } else if is(name, "so") {
                 for range in value().split(',') {
-                    if magnet.select.len() >= MAX_EACH {
+                    if magnet.select.0.len() >= MAX_EACH {
                         return Err(bad_selection().with("limit", MAX_EACH));
                     }
-                    magnet.select.push(select(range).ok_or_else(bad_selection)?);
+                    magnet.select.0.push(select(range).ok_or_else(bad_selection)?);
                 }
             }
         }
@@ -174,7 +198,7 @@ impl fmt::Display for Magnet {
         self.trackers.iter().try_for_each(|url| parameter("tr", url))?;
         self.web_seeds.iter().try_for_each(|url| parameter("ws", url.as_str()))?;
         self.peers.iter().try_for_each(|peer| parameter("x.pe", &peer.to_string()))?;
-        for (i, range) in self.select.iter().enumerate() {
+        for (i, range) in self.select.ranges().iter().enumerate() {
             f.write_str(if i == 0 { "&so=" } else { "," })?;
             match range.start() == range.end() {
                 true => write!(f, "{}", range.start())?,
@@ -228,11 +252,11 @@ mod tests {
         assert_eq!(magnet.web_seeds, ["http://h/f".parse().unwrap()]);
         let peers: Vec<_> = magnet.peers.iter().map(ToString::to_string).collect();
         assert_eq!(peers, ["192.0.2.1:6881", "[2001:db8::1]:1"]);
-        assert_eq!(magnet.select, [0..=0, 2..=2, 4..=6]);
-        let selected: Vec<_> = (0..8).filter(|i| magnet.selects(*i)).collect();
+        assert_eq!(magnet.select.ranges(), [0..=0, 2..=2, 4..=6]);
+        let selected: Vec<_> = (0..8).filter(|i| magnet.select.has(*i)).collect();
         assert_eq!(selected, [0, 2, 4, 5, 6]);
         assert_eq!(magnet.to_string().parse::<Magnet>().unwrap(), magnet);
-        assert!(with("").selects(7));
+        assert!(with("").select.has(7));
     }
 
     #[test]
@@ -317,7 +341,7 @@ mod tests {
                 keep(&mut magnet.trackers, TrackerUrl::parse(&format!("udp://h:1/{path}")).ok().map(|u| u.as_str().to_owned()));
                 keep(&mut magnet.web_seeds, Url::parse(&format!("http://h/{path}")).ok());
             }
-            magnet.select = select.into_iter().map(|(first, more)| first..=first + more).collect();
+            magnet.select = Selection::new(select.into_iter().map(|(first, more)| first..=first + more));
             prop_assert_eq!(magnet.to_string().parse::<Magnet>().unwrap(), magnet);
         }
 

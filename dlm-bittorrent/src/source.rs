@@ -3,16 +3,27 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use dlm_api::{Result, Source, Transfer};
+use dlm_api::{Error, ErrorKind, Result, Source, Transfer};
+use futures::{StreamExt, stream};
 use tokio::net::lookup_host;
 use tokio::sync::mpsc;
+use tokio::time;
 
 use crate::driver::{Announcer, Common, LISTS, Layout, Listener, Plan, drive, fetch_metadata};
+use crate::magnet::Selection;
 use crate::metainfo::Info;
 use crate::peer::Origin;
+use crate::tracker::{Swarm, TrackerUrl};
 use crate::{HostPort, InfoHash, Magnet, Metainfo};
+
+/// How many trackers are asked at once how large the swarm is.
+const SCRAPED_AT_ONCE: usize = 8;
+
+/// How long each may take for it: enough for a datagram to be sent a second time, and somebody waits.
+const SCRAPE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A torrent and its swarm. It learns the files and the pieces of the torrent, those of a magnet link from its peers first,
 /// fetches from peers and gives to them, and goes on with that when everything is here if it is to.
@@ -22,6 +33,7 @@ pub struct TorrentSource {
     info: Option<Info>,
     trackers: Vec<Vec<String>>,
     peers: Vec<HostPort>,
+    selection: Selection,
 }
 
 impl TorrentSource {
@@ -32,6 +44,7 @@ impl TorrentSource {
             info: Some(torrent.info().clone()),
             trackers: torrent.trackers().to_vec(),
             peers: Vec::new(),
+            selection: Selection::ALL,
         }
     }
 
@@ -43,6 +56,7 @@ impl TorrentSource {
             // Nothing says which is better: each is a tier of its own, so that all are tried.
             trackers: magnet.trackers.iter().map(|tracker| vec![tracker.clone()]).collect(),
             peers: magnet.peers.clone(),
+            selection: magnet.select.clone(),
         }
     }
 
@@ -58,6 +72,28 @@ impl TorrentSource {
             tiers.extend(self.common.config.trackers.iter().map(|tracker| vec![tracker.clone()]));
         }
         tiers
+    }
+
+    /// Asks each of the trackers how large the swarm is (BEP 48). Each answers for those who announce themselves to it, so that
+    /// the numbers are not to be added. Needs a tokio runtime.
+    ///
+    /// A tracker that doesn't know the torrent is [`NotFound`](ErrorKind::NotFound); for other errors see
+    /// [`BitTorrent::scrape`](crate::BitTorrent::scrape).
+    pub async fn scrape(&self) -> Vec<(TrackerUrl, Result<Swarm>)> {
+        let tiers = self.tiers();
+        let trackers = tiers.iter().flatten().filter_map(|url| TrackerUrl::parse(url).ok());
+        let ask = |tracker: TrackerUrl| async move {
+            let late = |_| Error::new(ErrorKind::Timeout, "the tracker doesn't answer");
+            let torrents = [self.info_hash];
+            let asking = self.common.trackers.scrape(&tracker, &torrents);
+            let swarms = time::timeout(SCRAPE_PATIENCE, asking).await.map_err(late).and_then(|swarms| swarms);
+            let unknown = || Error::new(ErrorKind::NotFound, "the tracker doesn't know the torrent");
+            let swarm = swarms.and_then(|swarms| swarms.into_iter().next().flatten().ok_or_else(unknown));
+            (tracker, swarm)
+        };
+        // Collected first: a closure over borrowed parts would tie the stream to them.
+        let asking: Vec<_> = trackers.map(ask).collect();
+        stream::iter(asking).buffered(SCRAPED_AT_ONCE).collect().await
     }
 
     async fn listener(&self, transfer: &Transfer) -> Option<Arc<Listener>> {
@@ -105,7 +141,8 @@ impl TorrentSource {
                 info
             }
         };
-        Ok(Plan { common, transfer: transfer.clone(), info, listener, announcer, peers })
+        let selection = self.selection.clone();
+        Ok(Plan { common, transfer: transfer.clone(), info, selection, listener, announcer, peers })
     }
 }
 
@@ -116,7 +153,7 @@ impl Source for TorrentSource {
             Some(info) => info.clone(),
             None => self.prepare(transfer).await?.info,
         };
-        Layout::learn(&info, transfer).map(|_| ())
+        Layout::learn(&info, &self.selection, transfer).map(|_| ())
     }
 
     async fn run(&self, transfer: Transfer) -> Result<()> {

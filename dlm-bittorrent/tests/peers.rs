@@ -1,35 +1,14 @@
 //! Downloads from real peers, and to them.
 
+mod common;
+
 use std::path::Path;
 
-use dlm_api::{Client, Event, Report, Result, State, Verification};
-use dlm_bittorrent::{BitTorrent, BitTorrentConfig, HostPort, SeedGoal};
+use common::{MIB, check_folder, client, config, fetch, folder, with_peer};
+use dlm_api::{Client, ErrorKind, Event, State, Verification};
+use dlm_bittorrent::{BitTorrent, SeedGoal};
 use dlm_testing::{Content, Libtorrent, Nginx, Opentracker, Torrent, wait_for};
 use futures::StreamExt;
-
-const MIB: u64 = 1 << 20;
-
-fn config() -> BitTorrentConfig {
-    // What happens between peers is told where `RUST_LOG` asks for it.
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-    BitTorrentConfig::new().with_listen(Some(([127, 0, 0, 1], 0).into()))
-}
-
-fn with_peer(config: BitTorrentConfig, peer: &Libtorrent) -> BitTorrentConfig {
-    let address = peer.address();
-    config.with_peer(HostPort::new(&address.ip().to_string(), address.port()).unwrap())
-}
-
-fn client(config: BitTorrentConfig) -> Client {
-    Client::builder().threads(2).protocol(BitTorrent::with_config(config).unwrap()).build()
-}
-
-/// Downloads a torrent into a folder.
-async fn fetch(config: BitTorrentConfig, torrent: &Torrent, to: &Path) -> Result<Report> {
-    let bytes = std::fs::read(torrent.path()).unwrap();
-    client(config).download_container("file:///made.torrent", bytes).to_dir(to).await
-}
 
 #[tokio::test]
 async fn a_file_comes_from_libtorrent() {
@@ -45,25 +24,6 @@ async fn a_file_comes_from_libtorrent() {
         assert_eq!(report.entries[0].verification, Verification::Pieces);
         assert!(report.wasted < MIB, "{}", report.wasted);
         assert_eq!(std::fs::read_dir(&to).unwrap().count(), 1);
-    }
-}
-
-/// A folder of files of many lengths, which the torrent's pieces cross.
-fn folder(root: &Path) -> Vec<(String, Content)> {
-    let lens = [0, 1, 16_383, 16_384, 16_385, 300_000, 65_536, 1_000_001, 7, 0, 2_500_000];
-    let files = lens.into_iter().enumerate().map(|(i, len)| {
-        let name = format!("content/{}/file {i}.bin", i % 3);
-        let content = Content::new(100 + i as u64, len);
-        std::fs::create_dir_all(root.join(&name).parent().unwrap()).unwrap();
-        content.write_file(root.join(&name)).unwrap();
-        (name, content)
-    });
-    files.collect()
-}
-
-fn check_folder(root: &Path, files: &[(String, Content)]) {
-    for (name, content) in files {
-        content.check_file(root.join(name)).unwrap();
     }
 }
 
@@ -121,6 +81,72 @@ async fn a_magnet_link_needs_no_torrent_file() {
     assert_eq!(entries.len(), files.len());
     client(config()).download(&magnet).to_dir(to.path()).await.unwrap();
     check_folder(to.path(), &files);
+}
+
+/// The files in a folder, and in those below it.
+fn walk(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let names = entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path.display().to_string()] });
+    names.collect()
+}
+
+/// Interrupted in the middle, the files that it doesn't name are as little wanted afterwards as before.
+#[tokio::test]
+async fn a_magnet_link_can_name_files() {
+    let from = tempfile::tempdir().unwrap();
+    let files = folder(from.path());
+    // Pieces that wanted files share with others.
+    let torrent = Torrent::builder().piece(1 << 20).make(&from.path().join("content"));
+    let seed = Libtorrent::seed(torrent.path(), from.path());
+    let plain = format!("magnet:?xt=urn:btih:{}&x.pe={}", torrent.info_hash(), seed.address());
+    let entries = client(config()).download(&plain).inspect().await.unwrap();
+    let at = |name: &str| entries.iter().position(|entry| entry.path.file_name() == name).unwrap();
+    let wanted = ["file 5.bin", "file 10.bin"];
+    let magnet = format!("{plain}&so={},{},1000-2000", at(wanted[0]), at(wanted[1]));
+    let there = |to: &Path| {
+        let there =
+            files.iter().filter(|(name, _)| to.join(name).exists()).map(|(name, _)| name.rsplit_once('/').unwrap().1);
+        there.map(str::to_owned).collect::<Vec<_>>()
+    };
+
+    for is_stopped in [true, false] {
+        let to = tempfile::tempdir().unwrap();
+        let handle = client(config()).download(&magnet).rate_limit(MIB).to_dir(to.path()).start();
+        let mut events = handle.events();
+        while handle.progress().received < 2 * MIB {
+            events.next().await.expect("it has ended");
+        }
+        if is_stopped {
+            handle.stop();
+            handle.wait().await.unwrap_err();
+        }
+        // Otherwise it ends like one that is killed: only the log knows how far it was.
+        drop(handle);
+        let report = loop {
+            match client(config()).download(&magnet).to_dir(to.path()).await {
+                // What was dropped has not ended yet.
+                Err(error) if error.kind() == ErrorKind::Exists => {}
+                report => break report.unwrap(),
+            }
+        };
+        assert!(report.resumed > 0);
+        assert_eq!(there(to.path()), wanted);
+        for (name, content) in files.iter().filter(|(name, _)| wanted.iter().any(|wanted| name.ends_with(wanted))) {
+            content.check_file(to.path().join(name)).unwrap();
+        }
+        let mut left: Vec<_> = walk(to.path());
+        left.retain(|name| !wanted.iter().any(|wanted| name.ends_with(wanted)));
+        assert_eq!(left, [""; 0], "nothing else is left");
+    }
+
+    // What the caller says himself counts more.
+    let to = tempfile::tempdir().unwrap();
+    client(config()).download(&magnet).select(|path| path.file_name() == "file 3.bin").to_dir(to.path()).await.unwrap();
+    assert_eq!(there(to.path()), ["file 3.bin"]);
+
+    let to = tempfile::tempdir().unwrap();
+    let error = client(config()).download(format!("{plain}&so=1000")).to_dir(to.path()).await.unwrap_err();
+    assert!(error.chain().contains("selects none of the torrent's files"), "{}", error.chain());
 }
 
 /// Whoever is in the way knows our address, and only the tracker tells it.

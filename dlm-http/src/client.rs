@@ -51,7 +51,7 @@ pub struct HttpClient {
 struct Inner {
     config: HttpConfig,
     user_agent: HeaderValue,
-    tls: Tls,
+    tls: Arc<Tls>,
     pool: Arc<Pool<Session>>,
 }
 
@@ -71,9 +71,21 @@ impl HttpClient {
                 .with("least", MAX_HEAD)
                 .with("most", MAX_READ_BUFFER));
         }
-        let tls = Tls::new(&config)?;
+        let tls = Arc::new(Tls::new(&config)?);
+        Ok(Self::with_tls(config, user_agent, tls))
+    }
+
+    fn with_tls(config: HttpConfig, user_agent: HeaderValue, tls: Arc<Tls>) -> Self {
         let pool = Arc::new(Pool::new(config.idle_timeout, config.max_idle_per_origin));
-        Ok(Self { inner: Arc::new(Inner { config, user_agent, tls, pool }) })
+        Self { inner: Arc::new(Inner { config, user_agent, tls, pool }) }
+    }
+
+    /// The same client, with connections of its own, for what strangers name: it never connects to a local address. See
+    /// [`HttpConfig::allow_local`].
+    #[must_use]
+    pub fn without_local(&self) -> Self {
+        let Inner { config, user_agent, tls, .. } = &*self.inner;
+        Self::with_tls(config.clone().with_allow_local(false), user_agent.clone(), tls.clone())
     }
 
     /// The configuration that it was made with.

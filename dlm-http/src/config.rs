@@ -60,6 +60,9 @@ pub struct HttpConfig {
     /// Whether a redirect from `https` to `http` is followed. By default it is refused: it would take away what the user
     /// asked for.
     pub allow_downgrade: bool,
+    /// Whether addresses of this machine and of those beside it ([`is_local`](crate::is_local)) are connected to; they are by
+    /// default. If not, this holds for every connection, whatever a name resolves to when it is made.
+    pub allow_local: bool,
     /// The longest wait that a `Retry-After` can ask for; 5 min by default.
     pub max_retry_after: Duration,
     /// The most that is read from a connection at once, in bytes: 64 KiB to 16 MiB, 512 KiB by default. A read that comes
@@ -108,6 +111,7 @@ impl HttpConfig {
             max_idle_per_origin: MAX_IDLE_PER_ORIGIN,
             max_redirects: MAX_REDIRECTS,
             allow_downgrade: false,
+            allow_local: true,
             max_retry_after: MAX_RETRY_AFTER,
             read_buffer: READ_BUFFER,
             ca_certificates: Vec::new(),
@@ -185,6 +189,13 @@ impl HttpConfig {
         self
     }
 
+    /// Sets [`allow_local`](Self::allow_local).
+    #[must_use]
+    pub fn with_allow_local(mut self, allow: bool) -> Self {
+        self.allow_local = allow;
+        self
+    }
+
     /// Sets [`max_retry_after`](Self::max_retry_after).
     #[must_use]
     pub fn with_max_retry_after(mut self, longest: Duration) -> Self {
@@ -234,6 +245,7 @@ impl fmt::Debug for HttpConfig {
             .field("max_idle_per_origin", &self.max_idle_per_origin)
             .field("max_redirects", &self.max_redirects)
             .field("allow_downgrade", &self.allow_downgrade)
+            .field("allow_local", &self.allow_local)
             .field("max_retry_after", &self.max_retry_after)
             .field("read_buffer", &self.read_buffer)
             .field("ca_certificates", &self.ca_certificates)

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use url::{Host, Url};
 
+use crate::local::is_local;
 use crate::tls::{self, Tls};
 
 /// How long one address is tried alone before the next one is tried beside it: the recommended delay of RFC 8305 section 8.
@@ -31,11 +32,18 @@ pub(crate) trait Transport: AsyncRead + AsyncWrite + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Send> Transport for T {}
 
-/// Connects to the origin of `url`. Returns the stream and how long TCP took: one round trip.
-pub(crate) async fn connect(url: &Url, tls: &Tls) -> Result<(Stream, Duration)> {
+/// Connects to the origin of `url`, to a local address only if it may. Returns the stream and how long TCP took: one round trip.
+pub(crate) async fn connect(url: &Url, tls: &Tls, allow_local: bool) -> Result<(Stream, Duration)> {
     let host = url.host().ok_or_else(|| Error::new(ErrorKind::InvalidInput, "the URL has no host"))?;
     let port = url.port_or_known_default().ok_or_else(|| Error::new(ErrorKind::InvalidInput, "the URL has no port"))?;
-    let addresses = resolve(&host, port).await?;
+    let mut addresses = resolve(&host, port).await?;
+    if !allow_local {
+        // Here, where it is resolved for the connection: a name that was looked at before may lead elsewhere now.
+        addresses.retain(|address| !is_local(address.ip()));
+        if addresses.is_empty() {
+            return Err(Error::new(ErrorKind::Denied, "a stranger names an address of this machine or beside it"));
+        }
+    }
     let (tcp, rtt) = dial(interleave(addresses)).await.map_err(|e| Error::network("cannot connect", e))?;
     // Requests are written whole, so waiting for more to send only delays them.
     tcp.set_nodelay(true).map_err(|e| Error::network("cannot set up the connection", e))?;

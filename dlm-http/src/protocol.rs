@@ -17,6 +17,8 @@ use crate::source::HttpSource;
 #[derive(Clone)]
 pub struct Http {
     client: HttpClient,
+    /// For places that must not be local.
+    global: HttpClient,
     headers: HeaderMap,
 }
 
@@ -38,7 +40,8 @@ impl Http {
     /// certificates that can't be used.
     pub fn with_config(config: HttpConfig) -> Result<Self> {
         let headers = headers::given(&config)?;
-        Ok(Self { client: HttpClient::new(config)?, headers })
+        let client = HttpClient::new(config)?;
+        Ok(Self { global: client.without_local(), client, headers })
     }
 
     /// The connections, for requests that are no downloads.
@@ -46,14 +49,18 @@ impl Http {
         &self.client
     }
 
-    /// One URL as a source of ranges. Nothing is asked yet.
+    /// One URL as a source of ranges. Nothing is asked yet. What the configuration says about headers and credentials is for
+    /// URLs of the user only, and what content names connects to local addresses only if it may: see
+    /// [`Locator::named_by_content`].
     ///
     /// # Errors
     ///
     /// [`Unsupported`](dlm_api::ErrorKind::Unsupported) for a scheme other than `http` and `https`,
     /// [`InvalidInput`](dlm_api::ErrorKind::InvalidInput) for credentials that can't be sent.
     pub fn range_source(&self, locator: &Locator) -> Result<HttpSource> {
-        HttpSource::new(self.client.clone(), self.headers.clone(), locator.clone())
+        let client = if locator.may_be_local() { &self.client } else { &self.global };
+        let headers = if locator.is_of_user() { self.headers.clone() } else { HeaderMap::new() };
+        HttpSource::new(client.clone(), headers, locator.clone())
     }
 }
 

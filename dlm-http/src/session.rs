@@ -72,7 +72,7 @@ impl Session {
     }
 
     async fn handshake(url: &Url, tls: &Tls, config: &HttpConfig) -> Result<Self> {
-        let (stream, rtt) = connect(url, tls).await?;
+        let (stream, rtt) = connect(url, tls, config.allow_local).await?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(config.read_buffer)
             .max_header_size(MAX_HEAD)

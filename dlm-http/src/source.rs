@@ -64,7 +64,8 @@ impl HttpSource {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Error::new(ErrorKind::Unsupported, "not an HTTP URL").with("scheme", url.scheme()));
         }
-        headers::authorize(&mut headers, &url, client.config().credentials.as_ref())?;
+        let configured = client.config().credentials.as_ref().filter(|_| locator.is_of_user());
+        headers::authorize(&mut headers, &url, configured)?;
         // These fail only for URLs without a host, and those of HTTP have one.
         let _ = url.set_username("");
         let _ = url.set_password(None);

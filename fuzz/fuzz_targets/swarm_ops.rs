@@ -108,6 +108,10 @@ impl Claims for Ledger {
     fn release(&mut self, piece: u32) {
         assert!(self.claimed.remove(&piece), "{piece} was not claimed");
     }
+
+    fn has_rivals(&self) -> bool {
+        self.answers[0] % 2 == 0
+    }
 }
 
 /// What a peer was asked for and did not answer.
@@ -193,8 +197,9 @@ impl Test {
             }
             Op::Elsewhere { piece } => {
                 let piece = u32::from(piece) % PIECES;
-                self.ledger.claimed.remove(&piece);
-                self.swarm.piece_had_elsewhere(self.now, piece);
+                if self.swarm.piece_had_elsewhere(self.now, piece) {
+                    self.ledger.claimed.remove(&piece);
+                }
             }
             Op::Lost { piece } => {
                 let piece = u32::from(piece) % PIECES;
@@ -242,9 +247,9 @@ impl Test {
                 if last {
                     self.ledger.claimed.remove(&piece);
                     if self.bad.remove(&piece) {
-                        self.swarm.piece_failed(piece, &mut |index| u64::from(index) + 1);
+                        self.swarm.piece_failed(piece, &mut |index| Some(u64::from(index) + 1));
                     } else {
-                        self.swarm.piece_done(self.now, piece, &mut |index| u64::from(index));
+                        self.swarm.piece_done(self.now, piece, &mut |index| Some(u64::from(index)));
                     }
                 }
             }

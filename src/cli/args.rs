@@ -22,7 +22,7 @@ pub use place::Place;
 #[cfg(feature = "bittorrent")]
 pub use swarm::{Seed, SwarmArgs};
 #[cfg(feature = "bittorrent")]
-pub use torrent::{CreateArgs, ShowArgs, TorrentCommand, VerifyArgs};
+pub use torrent::{CreateArgs, SeedArgs, ShowArgs, TorrentCommand, VerifyArgs};
 
 use super::exit::EXIT_CODES;
 use super::select::Pattern;
@@ -86,6 +86,13 @@ pub enum Command {
     /// complete and checked. What was received before an interruption is kept: the same command goes on from there.
     #[command(after_help = "`dlm get --help` shows examples and exit codes.", after_long_help = get_help())]
     Get(Box<GetArgs>),
+    /// Give files that are there to others
+    ///
+    /// The files are checked first, several at a time, and nothing is fetched, changed or made: they may be read-only. Of
+    /// what is damaged or missing the rest is given. Until it is stopped, or the --seed goal is reached.
+    #[cfg(feature = "bittorrent")]
+    #[command(after_long_help = torrent::SEED_HELP)]
+    Seed(Box<SeedArgs>),
     /// Make, show and verify torrents
     #[cfg(feature = "bittorrent")]
     #[command(subcommand)]
@@ -250,6 +257,8 @@ pub enum OnExists {
     Rename,
     /// Leave it as it is, and count that as done
     Skip,
+    /// Keep what is right of it, piece by piece, and fetch the rest; without digests all is fetched
+    Check,
 }
 
 /// A header of the user's own. Its value may be a secret, so `Debug` does not show it.

@@ -1,5 +1,7 @@
 //! The downloads of `dlm-api`, as the command line drives them.
 
+#[cfg(feature = "bittorrent")]
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -22,7 +24,7 @@ pub(super) struct Downloads<'a> {
 
 /// The client that the options ask for.
 pub(super) fn client(args: &GetArgs) -> Result<Downloads<'_>> {
-    let mut client = protocols(args).client()?;
+    let mut client = protocols(args)?.client()?;
     if let Some(rate) = args.limit {
         client = client.rate_limit(rate);
     }
@@ -32,7 +34,7 @@ pub(super) fn client(args: &GetArgs) -> Result<Downloads<'_>> {
     Ok(Downloads { client: client.build(), args })
 }
 
-fn protocols(args: &GetArgs) -> Protocols {
+fn protocols(args: &GetArgs) -> Result<Protocols> {
     let protocols = Protocols::default();
     #[cfg(feature = "http")]
     let protocols = {
@@ -43,9 +45,13 @@ fn protocols(args: &GetArgs) -> Protocols {
         Protocols { http, ..protocols }
     };
     #[cfg(feature = "bittorrent")]
-    let protocols = Protocols { bittorrent: swarms(protocols.bittorrent.clone(), args), ..protocols };
+    let protocols = {
+        let bittorrent = protocols.bittorrent.clone();
+        let http = servers(bittorrent.http.clone(), args);
+        Protocols { bittorrent: swarms(bittorrent.with_http(http), &args.swarm, args.quiet)?, ..protocols }
+    };
     let _ = args;
-    protocols
+    Ok(protocols)
 }
 
 /// How servers are spoken to. The user's headers are for those on the command line, and no business of trackers.
@@ -63,10 +69,12 @@ fn servers(http: dlm_http::HttpConfig, args: &GetArgs) -> dlm_http::HttpConfig {
 
 /// How peers and trackers are spoken to.
 #[cfg(feature = "bittorrent")]
-fn swarms(config: dlm_bittorrent::BitTorrentConfig, args: &GetArgs) -> dlm_bittorrent::BitTorrentConfig {
-    let swarm = &args.swarm;
-    let http = servers(config.http.clone(), args);
-    let mut config = config.with_http(http).with_seed(swarm.seed.goal()).with_upload_rate(swarm.upload_limit);
+pub(super) fn swarms(
+    config: dlm_bittorrent::BitTorrentConfig,
+    swarm: &args::SwarmArgs,
+    quiet: bool,
+) -> Result<dlm_bittorrent::BitTorrentConfig> {
+    let mut config = config.with_seed(swarm.seed.goal()).with_upload_rate(swarm.upload_limit);
     if let Some(address) = swarm.listen {
         config = config.with_listen(Some(address));
     }
@@ -76,7 +84,29 @@ fn swarms(config: dlm_bittorrent::BitTorrentConfig, args: &GetArgs) -> dlm_bitto
         config = config.with_peers_each(max, half_open).with_peers_of_all(of_all, half_open_of_all);
     }
     config = swarm.peers.iter().cloned().fold(config, |config, peer| config.with_peer(peer));
-    swarm.trackers.iter().fold(config, |config, tracker| config.with_tracker(tracker.as_str()))
+    config = swarm.trackers.iter().fold(config, |config, tracker| config.with_tracker(tracker.as_str()));
+    Ok(if swarm.ip_filters.is_empty() { config } else { config.with_filter(ip_filter(&swarm.ip_filters, quiet)?) })
+}
+
+/// What the lists deny together. Lines that nobody understands are told of: who is in them is not kept away.
+#[cfg(feature = "bittorrent")]
+fn ip_filter(lists: &[std::path::PathBuf], quiet: bool) -> Result<dlm_bittorrent::peer::IpFilter> {
+    let mut filter = dlm_bittorrent::peer::IpFilter::new();
+    let wrong = |message| Error::new(ErrorKind::InvalidInput, message);
+    for path in lists {
+        let name = path.display().to_string();
+        let list = super::input::read_all(path, "a list of addresses").map_err(wrong)?;
+        let read = filter.add_list(&list).map_err(|error| wrong(format!("{name}: {error}")))?;
+        if let (Some(line), false) = (read.first_skipped, quiet) {
+            let message = format!("warning: {}: line {line} is no range of addresses", super::escape::plain(&name));
+            // Standard error being gone changes nothing.
+            let _ = match read.skipped {
+                1 => writeln!(io::stderr(), "{message}: it is skipped"),
+                n => writeln!(io::stderr(), "{message}, and {} more lines: they are skipped", n - 1),
+            };
+        }
+    }
+    Ok(filter)
 }
 
 impl Downloads<'_> {
@@ -105,9 +135,9 @@ impl Downloads<'_> {
         download.follow_containers(!args.no_follow)
     }
 
-    /// Which files there are.
+    /// Which files there are, whatever is wanted of them.
     pub(super) async fn files(&self, request: &Request) -> Result<Vec<Entry>> {
-        let mut entries = self.download(request).inspect().await?;
+        let mut entries = self.download(request).select(|_| true).inspect().await?;
         entries.retain(|entry| entry.kind == EntryKind::File);
         Ok(entries)
     }
@@ -143,6 +173,7 @@ impl Engine for Downloads<'_> {
             args::OnExists::Overwrite => OnExists::Overwrite,
             args::OnExists::Rename => OnExists::Rename,
             args::OnExists::Skip => OnExists::Skip,
+            args::OnExists::Check => OnExists::Check,
         });
         let job = match &request.target {
             Target::Stdout => download.to_writer(tokio::io::stdout()),

@@ -73,6 +73,9 @@ impl From<Exit> for ExitCode {
 /// What the user can do about an error.
 pub fn hint(error: &Error) -> &'static str {
     match error.kind() {
+        ErrorKind::NotFound if is_local(error) => {
+            "look at that path: what is asked for is not there, or is called otherwise"
+        }
         ErrorKind::NotFound => "check the URL; if the file has moved, give its new place",
         ErrorKind::Denied if is_refused(error) => "choose a folder you may write to, with --dir",
         // A link where a file or folder of ours should be.
@@ -86,6 +89,10 @@ pub fn hint(error: &Error) -> &'static str {
         }
         ErrorKind::Changed => {
             "the file on the server is a new one: run again with --no-resume to fetch it from the start"
+        }
+        // Of what was only to be given to others.
+        ErrorKind::Corrupt if error.context().any(|(key, _)| key == "pieces") => {
+            "these are other files than those of the torrent, or they were changed since it was made"
         }
         ErrorKind::Corrupt => {
             "check the checksum you gave; if it is right, the server has a damaged file: try a --mirror"

@@ -14,6 +14,8 @@ mod engine;
 mod list;
 mod log;
 #[cfg(feature = "bittorrent")]
+mod seed;
+#[cfg(feature = "bittorrent")]
 mod torrent;
 
 use std::ffi::{OsStr, OsString};
@@ -24,6 +26,8 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
 use dlm_api::Error;
 
+#[cfg(feature = "bittorrent")]
+use self::args::SeedArgs;
 use self::args::{Cli, Command, GetArgs};
 use self::escape::plain;
 use self::exit::{Exit, hint};
@@ -37,6 +41,8 @@ pub fn main() -> ExitCode {
     };
     let exit = match cli.command {
         Command::Get(args) => get(&args),
+        #[cfg(feature = "bittorrent")]
+        Command::Seed(args) => seed(&args),
         #[cfg(feature = "bittorrent")]
         Command::Torrent(command) => torrent::run(&command),
         Command::Completions { shell } => {
@@ -93,15 +99,7 @@ fn get(args: &GetArgs) -> Exit {
         Ok(requests) => requests,
         Err(error) => return usage(&["get"], &error),
     };
-    if args.verbose > 0 {
-        log::start(args.verbose);
-    }
-    // One thread drives and tells; the engine has its own for the work.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
-    };
-    runtime.block_on(async {
+    on_a_thread(args.verbose, async {
         let engine = match engine::client(args) {
             Ok(engine) => engine,
             Err(error) => return failed_with(&error),
@@ -112,17 +110,44 @@ fn get(args: &GetArgs) -> Exit {
                 () = get::interrupted() => Exit::Interrupted,
             };
         }
-        let mut show = show(args, requests.len());
+        let mut show = show(args.json, args.quiet, args.verbose, requests.len());
         get::run(&requests, args.jobs.into(), &engine, &mut *show, get::interrupted()).await
     })
 }
 
+#[cfg(feature = "bittorrent")]
+fn seed(args: &SeedArgs) -> Exit {
+    let requests = match seed::requests(args) {
+        Ok(requests) => requests,
+        Err(error) => return usage(&["seed"], &error),
+    };
+    on_a_thread(args.verbose, async {
+        let engine = match seed::Seeds::new(args) {
+            Ok(engine) => engine,
+            Err(error) => return failed_with(&error),
+        };
+        let mut show = show(args.json, args.quiet, args.verbose, requests.len());
+        get::run(&requests, requests.len(), &engine, &mut *show, get::interrupted()).await
+    })
+}
+
+/// Drives and tells on this thread; the engine has its own for the work.
+fn on_a_thread(verbose: u8, work: impl Future<Output = Exit>) -> Exit {
+    if verbose > 0 {
+        log::start(verbose);
+    }
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => failed(&error),
+    }
+}
+
 /// How the user is told of this many downloads.
-fn show(args: &GetArgs, downloads: usize) -> Box<dyn Show> {
-    if args.json {
+fn show(json: bool, quiet: bool, verbose: u8, downloads: usize) -> Box<dyn Show> {
+    if json {
         Box::new(Json::new(io::stdout().lock()))
-    } else if args.quiet || args.verbose > 0 || !io::stderr().is_terminal() {
-        Box::new(Lines::new(io::stderr(), args.quiet))
+    } else if quiet || verbose > 0 || !io::stderr().is_terminal() {
+        Box::new(Lines::new(io::stderr(), quiet))
     } else {
         Box::new(Bars::new(downloads))
     }

@@ -113,15 +113,16 @@ fn file_url(path: &Path) -> Result<Locator, String> {
 /// info-hash, so that another one is not taken for the same download.
 #[cfg(feature = "bittorrent")]
 fn torrents(args: &GetArgs) -> Result<Vec<(Locator, Option<Bytes>)>, String> {
-    let torrent = |path: &PathBuf| {
-        if super::args::is_torrent(path) {
-            return open(Place::Torrent(path.clone()));
-        }
-        let (bytes, torrent) = torrent::read(path)?;
-        let url = file_url(Path::new(&format!("/{}.torrent", torrent.info_hash())))?;
-        Ok((url, Some(bytes)))
-    };
-    args.swarm.torrents.iter().map(torrent).collect()
+    args.swarm.torrents.iter().map(|path| torrent_at(path).map(|(url, bytes)| (url, Some(bytes)))).collect()
+}
+
+#[cfg(feature = "bittorrent")]
+pub(super) fn torrent_at(path: &Path) -> Result<(Locator, Bytes), String> {
+    if super::args::is_torrent(path) {
+        return Ok((file_url(path)?, input::read_all(path, "a torrent")?.into()));
+    }
+    let (bytes, torrent) = torrent::read(path)?;
+    Ok((file_url(Path::new(&format!("/{}.torrent", torrent.info_hash())))?, bytes))
 }
 
 #[cfg(not(feature = "bittorrent"))]

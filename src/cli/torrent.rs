@@ -1,7 +1,8 @@
-//! `dlm torrent`: makes, shows and verifies torrents. Nothing here touches the network.
+//! `dlm torrent`: makes, shows and verifies torrents. Nothing here touches the network but `show --scrape`.
 
 mod create;
 mod hash;
+mod scrape;
 mod show;
 mod verify;
 
@@ -17,6 +18,8 @@ use super::args::TorrentCommand;
 use super::escape::plain;
 use super::exit::Exit;
 use super::{failed, input, usage};
+
+pub(super) use verify::place;
 
 /// Does what the command says.
 pub(super) fn run(command: &TorrentCommand) -> Exit {

@@ -5,6 +5,7 @@ Arguments: a JSON object with
   torrent       the torrent file, or
   magnet        a magnet link
   seed          whether the content is there, and is not to be checked
+  have          the numbers of the pieces that are there, and are not to be checked
   host          the address to listen on
   settings      settings of libtorrent, besides those that tests need
 Commands on standard input, one JSON object a line: {"connect": "HOST:PORT"}, {"status": true}
@@ -27,19 +28,32 @@ def tell(what):
     print(json.dumps(what), flush=True)
 
 
+# Those that libtorrent sets by itself are fewer pieces than a torrent may have.
+LIMITS = {"max_buffer_size": 64 << 20, "max_pieces": 4 << 20}
+
+
 def params(given):
     if "magnet" in given:
         wanted = lt.parse_magnet_uri(given["magnet"])
     elif hasattr(lt, "load_torrent_file"):
-        wanted = lt.load_torrent_file(given["torrent"])
+        wanted = lt.load_torrent_file(given["torrent"], LIMITS)
     else:
         wanted = lt.add_torrent_params()
-        wanted.ti = lt.torrent_info(given["torrent"])
+        wanted.ti = lt.torrent_info(given["torrent"], LIMITS)
     wanted.save_path = given["save"]
     wanted.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    if "have" in given:
+        wanted.have_pieces = [piece in given["have"] for piece in range(given["have"][-1] + 1)]
     if given.get("seed"):
         wanted.flags |= lt.torrent_flags.seed_mode
     return wanted
+
+
+def wait_until_written(session, handle):
+    """What is hashed may still be on its way to the disk, and this process is killed in the end."""
+    handle.flush_cache()
+    while not any(isinstance(alert, lt.cache_flushed_alert) for alert in session.pop_alerts()):
+        session.wait_for_alert(10)
 
 
 def main():
@@ -57,6 +71,7 @@ def main():
         "in_enc_policy": 2,
         "out_enc_policy": 2,
         "allow_multiple_connections_per_ip": True,
+        "alert_mask": lt.alert.category_t.storage_notification,
         "announce_to_all_trackers": True,
         "announce_to_all_tiers": True,
         # Announces to a tracker on loopback must not wait for each other.
@@ -74,6 +89,7 @@ def main():
         session.wait_for_alert(10)
         session.pop_alerts()
     tell({"port": session.listen_port()})
+    written = handle.status().num_pieces
     for line in sys.stdin:
         command = json.loads(line)
         if "connect" in command:
@@ -82,6 +98,9 @@ def main():
         else:
             status = handle.status()
             session.pop_alerts()
+            if status.num_pieces != written:
+                wait_until_written(session, handle)
+                written = status.num_pieces
             tell({
                 "state": str(status.state),
                 "progress": status.progress,
@@ -89,6 +108,7 @@ def main():
                 "downloaded": status.total_payload_download,
                 "uploaded": status.total_payload_upload,
                 "peers": status.num_peers,
+                "pieces": status.num_pieces,
             })
 
 

@@ -3,8 +3,10 @@
 //! - [`Nginx`]: a real nginx with a folder, a configuration and a log of its own
 //! - [`Authority`]: certificates, good and bad ones
 //! - [`Content`]: files of any size whose every byte is known
+//! - [`Sparse`]: files that are large and take no room
 //! - [`Proxy`]: a way to a server that can be cut
 //! - [`Torrent`], [`Libtorrent`], [`Opentracker`]: a torrent, its peers and its tracker, as others make them
+//! - [`Transmission`], [`Aria2`], [`Rqbit`], [`NpmTracker`]: peers and a tracker of other makes
 //! - [`Dlm`]: the program, run as a user runs it
 //!
 //! Everything ends with its handle: processes are killed and reaped, folders are removed. Nothing here waits for a length
@@ -14,7 +16,9 @@ mod cert;
 mod content;
 mod nginx;
 mod program;
+mod programs;
 mod proxy;
+mod sparse;
 mod torrent;
 
 use std::time::{Duration, Instant};
@@ -23,8 +27,10 @@ pub use cert::{Authority, Cert};
 pub use content::Content;
 pub use nginx::{Location, Nginx, NginxBuilder, Request};
 pub use program::{Dlm, Events, Finished, Process};
+pub use programs::{Aria2, NpmTracker, Peer, Rqbit, Transmission};
 pub use proxy::Proxy;
-pub use torrent::{Libtorrent, Opentracker, Status, Torrent, TorrentBuilder};
+pub use sparse::Sparse;
+pub use torrent::{Libtorrent, Opentracker, Status, Torrent, TorrentBuilder, free_address};
 
 /// How long anything may take before it counts as hanging. Only a failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -5,6 +5,13 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// How much is handed on at once.
+const CHUNK: usize = 64 * 1024;
+
+/// In how many steps a second's bytes come where there is a rate.
+const STEPS: u32 = 200;
 
 /// Hands every connection on to a server, until it is cut: by hand, or after so many bytes.
 #[derive(Debug)]
@@ -19,6 +26,8 @@ struct Shared {
     server: SocketAddr,
     /// Cut after this many bytes from the server, all connections together.
     limit: u64,
+    /// How many bytes a second each connection brings.
+    rate: Option<u32>,
     delivered: AtomicU64,
     connections: AtomicU64,
     cut: AtomicBool,
@@ -31,6 +40,12 @@ impl Proxy {
         Self::cut_after(server, u64::MAX)
     }
 
+    /// A way to `server` on which each connection brings so many bytes a second, evenly: what is sent waits here, and not in
+    /// the client's buffers. It is cut by hand only.
+    pub fn paced(server: SocketAddr, rate: u32) -> Self {
+        Self::start(server, u64::MAX, Some(rate))
+    }
+
     /// A way to `server` that is cut as soon as `limit` bytes came from there, heads and bodies of all connections.
     /// Not one byte more gets through.
     ///
@@ -38,11 +53,16 @@ impl Proxy {
     ///
     /// If no port can be had.
     pub fn cut_after(server: SocketAddr, limit: u64) -> Self {
+        Self::start(server, limit, None)
+    }
+
+    fn start(server: SocketAddr, limit: u64, rate: Option<u32>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             server,
             limit,
+            rate,
             delivered: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             cut: AtomicBool::new(false),
@@ -133,9 +153,13 @@ impl Shared {
     }
 
     fn deliver(&self, mut server: TcpStream, mut client: &TcpStream) -> io::Result<()> {
-        let mut buffer = vec![0; 64 * 1024];
+        let chunk = self.rate.map_or(CHUNK, |rate| (rate / STEPS) as usize);
+        let mut buffer = vec![0; chunk];
         loop {
             let n = server.read(&mut buffer)?;
+            if let Some(rate) = self.rate {
+                thread::sleep(Duration::from_secs_f64(n as f64 / f64::from(rate)));
+            }
             if n == 0 {
                 return Ok(());
             }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::programs::installed;
 use crate::wait_for;
 
 /// The interpreter that has Debian's `python3-libtorrent`. Another one can be named, to test against another version.
@@ -19,11 +21,14 @@ const PYTHON: &str = "/usr/bin/python3";
 const PYTHON_VARIABLE: &str = "DLM_TEST_PYTHON";
 
 /// Another program may take a free port between our asking for one and the tracker's binding it.
-const ATTEMPTS: usize = 10;
+pub(crate) const ATTEMPTS: usize = 10;
 
-fn python(script: &str, argument: &Value) -> Command {
-    let python = std::env::var_os(PYTHON_VARIABLE).unwrap_or_else(|| PYTHON.into());
-    let mut command = Command::new(python);
+fn usual_python() -> PathBuf {
+    std::env::var_os(PYTHON_VARIABLE).unwrap_or_else(|| PYTHON.into()).into()
+}
+
+fn python(interpreter: &Path, script: &str, argument: &Value) -> Command {
+    let mut command = Command::new(interpreter);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(script);
     command.arg(script).arg(argument.to_string());
     command
@@ -118,7 +123,7 @@ impl TorrentBuilder {
             "out": path, "path": content, "piece": self.piece, "kind": self.kind, "trackers": self.trackers,
             "web_seeds": self.web_seeds, "private": self.private,
         });
-        let output = python("torrent.py", &argument).output().expect("python with libtorrent");
+        let output = python(&usual_python(), "torrent.py", &argument).output().expect("python with libtorrent");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let hashes: Hashes = serde_json::from_slice(&output.stdout).expect("the info-hashes");
         let info_hash = hashes.v1.or(hashes.v2).expect("an info-hash");
@@ -150,6 +155,8 @@ pub struct Status {
     pub uploaded: u64,
     /// How many peers it is connected to.
     pub peers: u32,
+    /// How many pieces it has.
+    pub pieces: u32,
 }
 
 impl Libtorrent {
@@ -177,11 +184,24 @@ impl Libtorrent {
     ///
     /// If it doesn't start.
     pub fn start(arguments: Value) -> Self {
-        let mut child = python("peer.py", &arguments)
+        Self::start_on(&usual_python(), arguments)
+    }
+
+    /// The same on the libtorrent of PyPI, which is newer than Debian's. `scripts/test.sh` installs it.
+    ///
+    /// # Panics
+    ///
+    /// If it doesn't start.
+    pub fn start_newest(arguments: Value) -> Self {
+        Self::start_on(&installed().join("python/bin/python"), arguments)
+    }
+
+    fn start_on(interpreter: &Path, arguments: Value) -> Self {
+        let mut child = python(interpreter, "peer.py", &arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("python with libtorrent (Debian: python3-libtorrent)");
+            .unwrap_or_else(|e| panic!("{}: {e} (scripts/test.sh installs it)", interpreter.display()));
         let input = child.stdin.take().expect("a pipe");
         let output = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut peer =
@@ -238,7 +258,7 @@ impl Drop for Libtorrent {
     }
 }
 
-fn stop(child: &mut Child) {
+pub(crate) fn stop(child: &mut Child) {
     // It may have ended by itself.
     let _ = child.kill();
     let _ = child.wait();
@@ -306,11 +326,18 @@ impl Drop for Opentracker {
     }
 }
 
-/// A port that is free for TCP and UDP.
-fn free_address() -> SocketAddr {
+/// The ports of which the system gives none out by itself: neither to who asks for any, nor to who connects. It does from 32768 on.
+const UNUSED_PORTS: Range<u16> = 10_000..32_000;
+
+/// An address on loopback whose port is free for TCP and UDP. Only who names it can take it.
+///
+/// # Panics
+///
+/// If none is free.
+pub fn free_address() -> SocketAddr {
     wait_for("a port that is free for TCP and UDP", || {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
-        let address = listener.local_addr().ok()?;
-        UdpSocket::bind(address).ok().map(|_| address)
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(UNUSED_PORTS)));
+        let _both = (TcpListener::bind(address).ok()?, UdpSocket::bind(address).ok()?);
+        Some(address)
     })
 }

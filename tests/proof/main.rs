@@ -6,6 +6,8 @@ mod kills;
 mod leftovers;
 mod mirrors;
 mod speed;
+#[cfg(feature = "bittorrent")]
+mod torrent;
 
 use common::{assert_code, dlm, folder, names};
 use dlm_testing::Events;

@@ -262,9 +262,9 @@ fn read(folder: &Folder, name: &str, max: u64) -> io::Result<Vec<u8>> {
 fn is_unfinished(root: &Arc<Folder>, record: &Record) -> bool {
     let is_one = record.entries.len() == 1;
     record.entries.iter().any(|entry| {
-        let name = entry.path.file_name();
+        let name = entry.place().file_name();
         let is_there = |folder: &Arc<Folder>, name: &str| folder.kind_of(name).is_ok_and(|kind| kind.is_some());
-        root.descend(entry.path.parent())
+        root.descend(entry.place().parent())
             .is_ok_and(|folder| is_there(&folder, &format!("{name}{PART}")) || (!is_one && is_there(&folder, name)))
     })
 }

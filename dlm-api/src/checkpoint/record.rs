@@ -51,6 +51,13 @@ pub struct Record {
 pub struct EntryRecord {
     /// Where it goes, relative to the sink's root.
     pub path: EntryPath,
+    /// Where its file is, if the sink has put it elsewhere.
+    pub placed: Option<EntryPath>,
+    /// It only fills the space between others, and has no file.
+    pub is_padding: bool,
+    /// Its file was there under its final name before, and was taken over: that it has this name does not say that it is
+    /// finished.
+    pub in_place: bool,
     /// Its length in bytes, once it is known.
     pub len: Option<u64>,
     /// What tells its file from another one.
@@ -63,19 +70,30 @@ pub struct EntryRecord {
     pub identities: Vec<Identity>,
     /// When its content was last changed.
     pub modified: Option<SystemTime>,
+    /// Whether what was asked for names other entries, and not this one.
+    pub left_out: bool,
 }
 
 impl EntryRecord {
+    /// Where its file is.
+    pub fn place(&self) -> &EntryPath {
+        self.placed.as_ref().unwrap_or(&self.path)
+    }
+
     /// An entry of which nothing is durable.
     pub fn new(path: EntryPath) -> Self {
         Self {
             path,
+            placed: None,
+            is_padding: false,
+            in_place: false,
             len: None,
             stamp: None,
             durable: Vec::new(),
             verified: Vec::new(),
             identities: Vec::new(),
             modified: None,
+            left_out: false,
         }
     }
 }
@@ -238,6 +256,12 @@ struct Body {
 #[serde(deny_unknown_fields)]
 struct EntryBody {
     path: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    placed: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_padding: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    in_place: bool,
     len: Option<u64>,
     /// Device and inode.
     stamp: Option<(u64, u64)>,
@@ -246,6 +270,8 @@ struct EntryBody {
     identities: Vec<IdentityBody>,
     /// Seconds since 1970, rounded down, and nanoseconds.
     modified: Option<(i64, u32)>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    left_out: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -271,6 +297,9 @@ impl From<&Record> for Body {
         let pairs = |ranges: &[Range<u64>]| ranges.iter().map(|range| (range.start, range.end)).collect();
         let entries = record.entries.iter().map(|entry| EntryBody {
             path: entry.path.as_str().to_owned(),
+            placed: entry.placed.as_ref().map(|path| path.as_str().to_owned()),
+            is_padding: entry.is_padding,
+            in_place: entry.in_place,
             len: entry.len,
             stamp: entry.stamp.map(|stamp| (stamp.device, stamp.inode)),
             durable: pairs(&entry.durable),
@@ -286,6 +315,7 @@ impl From<&Record> for Body {
                 })
                 .collect(),
             modified: entry.modified.and_then(to_unix),
+            left_out: entry.left_out,
         });
         let sources = record.sources.iter().map(|source| SourceBody {
             key: source.key.clone(),
@@ -302,8 +332,12 @@ impl TryFrom<Body> for Record {
     fn try_from(body: Body) -> Result<Self, String> {
         let ranges = |pairs: Vec<(u64, u64)>| pairs.into_iter().map(|(start, end)| start..end).collect();
         let entry = |(i, entry): (usize, EntryBody)| {
+            let path = |path: String| EntryPath::new(&path).map_err(|e| format!("entry {i}: {e}"));
             Ok(EntryRecord {
-                path: EntryPath::new(&entry.path).map_err(|e| format!("entry {i}: {e}"))?,
+                path: path(entry.path)?,
+                placed: entry.placed.map(path).transpose()?,
+                is_padding: entry.is_padding,
+                in_place: entry.in_place,
                 len: entry.len,
                 stamp: entry.stamp.map(|(device, inode)| Stamp { device, inode }),
                 durable: ranges(entry.durable),
@@ -324,6 +358,7 @@ impl TryFrom<Body> for Record {
                     }
                     None => None,
                 },
+                left_out: entry.left_out,
             })
         };
         let source = |(i, source): (usize, SourceBody)| {

@@ -384,14 +384,17 @@ fn records() -> impl Strategy<Value = Record> {
         proptest::collection::vec(identity, 0..3),
         modified,
         proptest::option::of(0..100u64),
-        any::<bool>(),
+        any::<(bool, bool)>(),
     );
     let source = (any::<String>(), any::<String>(), any::<Vec<u8>>());
     let entries = proptest::collection::vec(entry, 0..4).prop_map(|entries| {
         let entries = entries.into_iter().enumerate();
         entries
-            .map(|(i, (durable, stamp, identities, modified, more, is_verified))| EntryRecord {
+            .map(|(i, (durable, stamp, identities, modified, more, (is_verified, left_out)))| EntryRecord {
                 path: path(&format!("d/{i}")),
+                placed: (i == 1).then(|| path("d/1.1")),
+                is_padding: i == 2,
+                in_place: is_verified,
                 len: more.map(|more| durable.last().map_or(0, |range| range.end) + more),
                 stamp: stamp.map(|(device, inode)| Stamp { device, inode }),
                 verified: if is_verified { durable.clone() } else { Vec::new() },
@@ -402,6 +405,7 @@ fn records() -> impl Strategy<Value = Record> {
                     let start = SystemTime::UNIX_EPOCH;
                     (if seconds < 0 { start - whole } else { start + whole }) + Duration::from_nanos(nanos.into())
                 }),
+                left_out,
             })
             .collect()
     });

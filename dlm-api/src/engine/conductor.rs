@@ -14,10 +14,12 @@ use tokio::sync::watch;
 use tokio::time;
 
 use super::download::Kept;
-use super::finish::{Rechecked, Repair};
+use super::finish::Repair;
 use super::handle::{Command, Handle};
 use super::keeper::Keeper;
+use super::look::Rechecked;
 use super::many::Finished;
+use super::mirrors::Mirror;
 use super::opening::{Opened, Opener, Origin};
 use super::plane::run_on;
 use super::runner::{Next, Runner, RunnerState};
@@ -33,7 +35,7 @@ use crate::path::EntryPath;
 use crate::pipeline::{Shared, now};
 use crate::protocol::{Listed, Resolved};
 use crate::source::Source;
-use crate::span::EntryId;
+use crate::span::{EntryId, SourceId};
 use crate::transfer::{Task, Transfer};
 
 /// How often things are looked at that no change announces.
@@ -78,6 +80,11 @@ pub(super) struct Conductor {
     /// Pieces to be checked again, and those on which it is being done.
     pub(super) unchecked: VecDeque<PieceId>,
     pub(super) rechecks: FuturesUnordered<Task<Result<Rechecked>>>,
+    /// The place whose source tells which files there are, and what can't tell, and waits for it.
+    pub(super) principal: Option<usize>,
+    pub(super) mirrors: Vec<Mirror>,
+    /// A listing has ended.
+    is_listed: bool,
     /// Listings that may bring more sources.
     listings: FuturesUnordered<BoxFuture<'static, Listing>>,
     pub(super) command: watch::Receiver<Command>,
@@ -95,10 +102,14 @@ pub(super) struct Conductor {
     pub(super) resumed: u64,
     /// What an earlier run left came from none of these sources.
     pub(super) resumed_from_elsewhere: bool,
+    /// What stands for what was there before, once there is something.
+    pub(super) past: Option<SourceId>,
+    /// What was there before was looked at, and is checked.
+    pub(super) is_checked: bool,
     /// What an earlier run left of many files is being taken over.
     pub(super) is_taking_over: bool,
     /// An earlier run is known to have left nothing.
-    began_empty: bool,
+    pub(super) began_empty: bool,
     pub(super) repair: Repair,
     /// Entries whose digest of the whole was checked, and by what.
     pub(super) checked: Vec<(EntryId, String)>,
@@ -143,6 +154,9 @@ impl Conductor {
             unfinished: VecDeque::new(),
             unchecked: VecDeque::new(),
             rechecks: FuturesUnordered::new(),
+            principal: None,
+            mirrors: Vec::new(),
+            is_listed: false,
             listings: FuturesUnordered::new(),
             command: commands,
             state: state_sender,
@@ -156,6 +170,8 @@ impl Conductor {
             idle_at: 0,
             resumed: 0,
             resumed_from_elsewhere: false,
+            past: None,
+            is_checked: false,
             is_taking_over: false,
             began_empty: false,
             repair: Repair::default(),
@@ -221,7 +237,10 @@ impl Conductor {
         loop {
             let opened = self.open(&opener, &mut plan).await?;
             let result = self.serve(opened, &mut plan).await;
-            if !self.has_found_container(&mut plan) {
+            // Nobody asks for it a second time.
+            let is_stopped = matches!(*self.command.borrow(), Command::Stop | Command::Remove)
+                && result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Cancelled);
+            if is_stopped || !self.has_found_container(&mut plan) {
                 return result;
             }
             self.unwind().await?;
@@ -243,19 +262,23 @@ impl Conductor {
         self.halt().await;
         self.runners.clear();
         self.listings.clear();
+        self.mirrors.clear();
+        self.is_listed = false;
         self.chores = None;
         if self.began_empty {
             self.shared.sink.abort().await?;
         }
         self.shared.prepared.lock().await.clear();
         self.shared.forget_layout();
+        self.past = None;
         self.resumed = 0;
         Ok(())
     }
 
     /// Runs what was opened until the download is complete.
     async fn serve(&mut self, opened: Vec<Opened>, plan: &mut Plan) -> Result<Report> {
-        let single = plan.path.is_some() || opened.iter().any(|o| matches!(o.resolved, Resolved::Source(_)));
+        let single = plan.path.is_some() || matches!(opened[0].resolved, Resolved::Source(_));
+        self.principal = Some(opened[0].origin);
         if !single {
             self.take_over_many(plan).await?;
         } else if let Some(report) = self.take_over(plan).await? {
@@ -263,6 +286,10 @@ impl Conductor {
         }
         for Opened { origin, name, resolved } in opened {
             match resolved {
+                Resolved::Source(source) if !single => {
+                    let locator = plan.origins[origin].locator().cloned();
+                    self.mirrors.push(Mirror { origin, name, locator, source });
+                }
                 Resolved::Source(source) => self.add(name, source, Some(EntryId::FIRST), Some(origin)),
                 Resolved::Many(source) => self.add(name, source, None, Some(origin)),
                 Resolved::Listing(listing) => self.listings.push(next_listed(listing)),
@@ -279,6 +306,8 @@ impl Conductor {
                 return self.share(report).await;
             }
             self.finish_some();
+            self.end_listings()?;
+            self.place_mirrors(&plan.client).await;
             self.start_runners();
             tokio::select! {
                 (i, result) = next_ended(&mut self.runners) => {
@@ -287,7 +316,7 @@ impl Conductor {
                     }
                 }
                 Some((listed, more)) = self.listings.next() => self.listed(listed, more)?,
-                Some(checked) = self.rechecks.next() => self.rechecked(checked)?,
+                Some(checked) = self.rechecks.next() => self.rechecked(checked).await?,
                 Some(finished) = self.finishing.next() => self.finished_some(finished)?,
                 _ = self.command.changed() => self.obey().await?,
                 error = chores::ended(&mut self.chores) => return Err(error),
@@ -300,66 +329,7 @@ impl Conductor {
         }
     }
 
-    /// A download of one file: what an earlier run left of it, or a finished file that is to be left as it is.
-    async fn take_over(&mut self, plan: &mut Plan) -> Result<Option<Report>> {
-        if plan.path.is_none() && plan.resume {
-            plan.path = self.keeper.find().await?;
-        }
-        let entry = self.shared.ledger(|ledger| {
-            let entry = ledger.add_unnamed();
-            if let Some(path) = &plan.path {
-                ledger.set_path(entry, path.clone());
-            }
-            ledger.set_pieces(plan.pieces.clone());
-            for digest in &plan.digests {
-                ledger.learn(Voice::User, Fact::Digest(entry, digest.clone()))?;
-            }
-            ledger.learn(Voice::User, Fact::LayoutComplete)?;
-            Ok::<_, Error>(entry)
-        })?;
-        self.want_digests();
-        let Some(path) = plan.path.clone() else {
-            self.began_empty = true;
-            return Ok(None);
-        };
-        self.shared.send(Event::Named { entry, path: path.clone() });
-        let ready = match self.shared.prepare(entry).await {
-            Err(error) if plan.resume => {
-                return match self.there_before(&error).await? {
-                    Some(report) => Ok(Some(report)),
-                    None => Err(error),
-                };
-            }
-            ready => ready?,
-        };
-        if ready.prepared.skip {
-            return self.skipped().await;
-        }
-        let loaded = if plan.resume { self.keeper.load().await? } else { None };
-        if let Some(loaded) = loaded {
-            let by = self.shared.ledger(|ledger| ledger.add_past());
-            self.resumed_from_elsewhere = !loaded.record.as_ref().is_some_and(|record| self.keeper.is_ours(record));
-            self.resumed = self.keeper.restore(&loaded, entry, &ready, by).await?;
-            if self.resumed > 0 {
-                self.keeper.settle().await?;
-            }
-        }
-        if self.resumed == 0 {
-            // Whatever is there, nobody knows what it is; and no record is to claim that somebody did. It goes when there is
-            // something to take its place.
-            self.keeper.remove().await?;
-            self.began_empty = ready.prepared.existing.is_empty();
-            if let Some(ready) = self.shared.prepared.lock().await.get_mut(&entry) {
-                ready.is_stale = !self.began_empty;
-            }
-        }
-        if self.resumed > 0 {
-            self.shared.send(Event::Resumed { bytes: self.resumed });
-        }
-        Ok(None)
-    }
-
-    fn add(&mut self, name: String, source: Arc<dyn Source>, entry: Option<EntryId>, origin: Option<usize>) {
+    pub(super) fn add(&mut self, name: String, source: Arc<dyn Source>, entry: Option<EntryId>, origin: Option<usize>) {
         let id = self.shared.ledger(|ledger| {
             let id = ledger.add_source(name.clone());
             entry.into_iter().for_each(|entry| ledger.bind(id, entry));
@@ -371,17 +341,25 @@ impl Conductor {
 
     fn listed(&mut self, listed: Option<Result<Listed>>, more: BoxStream<'static, Result<Listed>>) -> Result<()> {
         let Some(listed) = listed.transpose()? else {
-            // Another listing may still bring more.
-            if self.has_listings() {
-                return Ok(());
-            }
-            return self.shared.learn(Voice::User, Fact::LayoutComplete);
+            self.is_listed = true;
+            return Ok(());
         };
         let Listed { path, len, source } = listed;
         self.shared.learn(Voice::User, Fact::Entry { path: path.clone(), len })?;
         let entry = self.shared.ledger(|ledger| ledger.entry_at(Voice::User, &path));
         self.add(path.to_string(), source, entry, None);
         self.listings.push(next_listed(more));
+        Ok(())
+    }
+
+    /// Once all listings have ended, and nobody else tells of files, there are no more.
+    fn end_listings(&mut self) -> Result<()> {
+        if !self.is_listed || self.has_listings() || self.is_layout_awaited() {
+            return Ok(());
+        }
+        self.is_listed = false;
+        self.shared.learn(Voice::User, Fact::LayoutComplete)?;
+        self.shared.notify();
         Ok(())
     }
 
@@ -417,7 +395,12 @@ impl Conductor {
             _ => false,
         };
         let exclusive = self.repair.exclusive();
-        let wanted = |runner: &&mut Runner| exclusive.is_none_or(|only| only == runner.id);
+        // Who was named first says which files there are: the others may be of something else.
+        let first = self.principal.filter(|_| self.is_layout_awaited());
+        let wanted = |runner: &&mut Runner| {
+            let may_tell = first.is_none() || runner.origin == first;
+            may_tell && exclusive.is_none_or(|only| only == runner.id)
+        };
         let free = MAX_RUNNING.saturating_sub(running);
         self.runners.iter_mut().filter(ready).filter(wanted).take(free).for_each(Runner::start);
     }
@@ -518,8 +501,11 @@ impl Conductor {
                 Command::Remove => {
                     self.halt().await;
                     self.chores = None;
+                    self.keeper.close().await;
+                    // What has begun to get its final name gets it, and then there is nothing more to be said of it.
+                    while self.finishing.next().await.is_some() {}
                     self.shared.sink.abort().await?;
-                    self.keeper.remove().await?;
+                    self.keeper.give_up().await?;
                     return Err(stopped());
                 }
             }
@@ -542,10 +528,13 @@ impl Conductor {
         self.shared.warn(warning);
     }
 
-    pub(super) fn set_state(&self, state: State) {
-        if self.state.send_replace(state) != state || state == State::Starting {
+    /// Gives the state before.
+    pub(super) fn set_state(&self, state: State) -> State {
+        let before = self.state.send_replace(state);
+        if before != state || state == State::Starting {
             self.shared.send(Event::State(state));
         }
+        before
     }
 
     pub(super) fn tell_progress(&mut self) {

@@ -44,6 +44,7 @@ pub struct Download {
     keep_mtime: bool,
     follow: bool,
     select: Option<Select>,
+    share_only: bool,
     on_exists: OnExists,
     /// The first thing that makes no sense.
     wrong: Option<Error>,
@@ -66,6 +67,7 @@ impl Download {
             keep_mtime: true,
             follow: true,
             select: None,
+            share_only: false,
             on_exists: OnExists::Fail,
             wrong: None,
         }
@@ -194,6 +196,14 @@ impl Download {
         self
     }
 
+    /// Fetches nothing: what the place for it has already is checked against the digests of its pieces, and what is right is
+    /// shared until that is enough, or the caller stops it. With no piece right it fails with [`ErrorKind::Corrupt`].
+    /// [`ExistingFiles`](crate::ExistingFiles) is such a place.
+    pub fn share_only(mut self) -> Self {
+        self.share_only = true;
+        self
+    }
+
     /// What becomes of a file that has the final name already. The download fails unless it is set.
     pub fn on_exists(mut self, on_exists: OnExists) -> Self {
         self.on_exists = on_exists;
@@ -300,6 +310,8 @@ impl Job {
                 Kept::Store(_) => None,
             },
             select: download.select.take(),
+            look_first: download.share_only || download.on_exists == OnExists::Check,
+            keep_as_is: download.share_only,
             containers: download.follow.then(|| download.client.0.registry.clone()),
         };
         let shared = Arc::new(Shared::new(sink, setup));

@@ -33,7 +33,9 @@ impl Conductor {
                     self.set_state(State::Starting);
                     return Ok(());
                 }
-                Command::Pause => self.set_state(State::Paused),
+                Command::Pause => {
+                    self.set_state(State::Paused);
+                }
                 Command::Stop => return Err(stopped()),
                 Command::Remove => {
                     self.remove_earlier(plan).await?;

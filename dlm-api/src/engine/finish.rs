@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
-use tokio::{task, time};
+use tokio::time;
 
 use super::conductor::Conductor;
 use super::many::{finish_all, prepare_all};
@@ -12,11 +12,9 @@ use super::runner::{Runner, RunnerState};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, Scope};
 use crate::event::{EntryReport, Event, Report, SourceReport, State, Verification};
-use crate::ledger::{Ledger, PieceId, Voice};
+use crate::ledger::{Ledger, Voice};
 use crate::path::EntryPath;
-use crate::pipeline::{READ_BACK, Shared};
-use crate::span::{EntryId, SourceId, Span};
-use crate::transfer::Task;
+use crate::span::{EntryId, SourceId};
 
 /// How often an entry may start again because its content is another one. A file that changes more often than it can be
 /// fetched is not worth fetching.
@@ -24,13 +22,6 @@ const MAX_RESTARTS: u32 = 3;
 
 /// How often all sources may end in a row, content, although bytes are missing.
 const MAX_IDLE_ROUNDS: u32 = 5;
-
-/// How many groups of pieces are checked again at once, and how many pieces are in one: enough to keep a few cores busy.
-const RECHECKS_AT_ONCE: usize = 8;
-const RECHECKED_TOGETHER: usize = 16;
-
-/// Which pieces are right.
-pub(super) type Rechecked = Vec<(PieceId, bool)>;
 
 /// How many times the length of a file may be fetched again to find out whose bytes are wrong.
 const REPAIR_BUDGET: u64 = 2;
@@ -74,7 +65,9 @@ impl Conductor {
             let (entries, reasons): (Vec<_>, Vec<_>) = restarts.into_iter().unzip();
             self.restart(&entries, &reasons[0]).await?;
         }
+        self.look().await?;
         self.recheck();
+        self.tell_checked()?;
         if self.shared.ledger(|ledger| ledger.has_quarantine()) {
             // First no record claims these bytes any more, then somebody may write others there.
             self.keeper.save().await?;
@@ -83,12 +76,16 @@ impl Conductor {
             self.rouse();
         }
         if self.shared.ledger(|ledger| ledger.entry_count() > 0 && ledger.is_complete()) {
+            if self.shared.setup.keep_as_is {
+                // What was learned a moment ago is told of in the next turn.
+                return Ok(if self.is_checked { Some(self.report().await) } else { None });
+            }
             return self.finish().await;
         }
         let waiting = |state: &RunnerState| !matches!(state, RunnerState::Done | RunnerState::Benched(_));
         let exclusive = self.repair.exclusive();
         let anybody = self.runners.iter().any(|r| waiting(&r.state) && exclusive.is_none_or(|only| only == r.id));
-        if !anybody && !self.has_listings() && self.rechecks.is_empty() {
+        if !anybody && !self.has_listings() && self.mirrors.is_empty() && self.rechecks.is_empty() {
             self.nobody_left().await?;
         }
         Ok(None)
@@ -114,39 +111,6 @@ impl Conductor {
     /// Sources that were done may have something to do again.
     fn rouse(&mut self) {
         self.runners.iter_mut().for_each(Runner::rouse);
-    }
-
-    /// Pieces that were learned after their bytes had come are checked, several at once on the engine's threads.
-    fn recheck(&mut self) {
-        self.unchecked.extend(self.shared.ledger(|ledger| ledger.take_recheck()));
-        while self.rechecks.len() < RECHECKS_AT_ONCE && !self.unchecked.is_empty() {
-            let some: Vec<PieceId> = self.unchecked.drain(..self.unchecked.len().min(RECHECKED_TOGETHER)).collect();
-            let shared = self.shared.clone();
-            let check = async move {
-                let mut checked = Vec::with_capacity(some.len());
-                for id in some {
-                    checked.push((id, check(&shared, id).await?));
-                    task::yield_now().await;
-                }
-                Ok(checked)
-            };
-            self.rechecks.push(Task::new(&self.shared.setup.spawner, check));
-        }
-    }
-
-    /// What rechecks came to.
-    pub(super) fn rechecked(&mut self, checked: Option<Result<Rechecked>>) -> Result<()> {
-        let gone = || Err(Error::new(ErrorKind::Internal, "the task of a recheck is gone"));
-        for (id, good) in checked.unwrap_or_else(gone)? {
-            self.shared.ledger(|ledger| ledger.rechecked(id, good));
-            if !good {
-                let piece = self.shared.ledger(|ledger| ledger.piece(id));
-                let Span { entry, range } = piece.spans[0].clone();
-                self.shared.send(Event::PieceCorrupt { entry, range, source: "an earlier response".into() });
-            }
-        }
-        self.shared.notify();
-        Ok(())
     }
 
     /// Entries start again from nothing: their content is another one. The second time one stream has to bring it all.
@@ -409,7 +373,9 @@ impl Conductor {
             let entry = |id: EntryId| {
                 let ready = prepared.get(&id);
                 let skipped = ready.is_some_and(|ready| ready.prepared.skip);
-                if !skipped && !ledger.is_wanted(id) {
+                // Of what is kept as it is, only whole files are worth a word.
+                let is_whole = ledger.len(id) == Some(ledger.verified(id).bytes());
+                if (!skipped && !ledger.is_wanted(id)) || (self.shared.setup.keep_as_is && !is_whole) {
                     return None;
                 }
                 // The sink may have chosen another name than it was asked for.
@@ -485,19 +451,4 @@ impl Conductor {
         let entry = EntryReport { path, file, len, verification, skipped: true };
         Report { entries: vec![entry], warnings: self.shared.warnings(), ..Report::default() }
     }
-}
-
-/// Whether the sealed bytes of a piece match its digest.
-async fn check(shared: &Shared, id: PieceId) -> Result<bool> {
-    let piece = shared.ledger(|ledger| ledger.piece(id));
-    let mut hasher = piece.digest.function().start();
-    for span in &piece.spans {
-        let mut at = span.range.start;
-        while at < span.range.end {
-            let end = span.range.end.min(at + READ_BACK);
-            hasher.update(&shared.read(&Span::new(span.entry, at..end)).await?);
-            at = end;
-        }
-    }
-    Ok(piece.digest.matches(hasher))
 }

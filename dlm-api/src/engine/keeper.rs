@@ -3,6 +3,7 @@
 //! What it keeps to: a byte is called durable only after a sync of its entry that began when the byte was sealed, and after the
 //! record that says so is on stable storage itself.
 
+use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -19,7 +20,7 @@ use crate::ledger::{Ledger, Voice};
 use crate::path::EntryPath;
 use crate::pipeline::{READ_BACK, Ready, Shared, now};
 use crate::runs::RangeSet;
-use crate::sink::Stamp;
+use crate::sink::{EntryKind, Stamp};
 use crate::span::{EntryId, SourceId, Span};
 
 /// A checkpoint is made this often, or when this much is not durable, in bytes.
@@ -47,16 +48,28 @@ pub(super) struct Keeper {
 struct State {
     /// Whether a record was saved, to which a log can be bound.
     begun: bool,
-    /// How many entries it has.
-    entries: usize,
+    /// The entries of which it says which file they are.
+    known: HashSet<EntryId>,
     /// The download is over, or about to be: nothing is recorded any more.
     closed: bool,
+    /// The last checkpoint, and the last record.
     last: Instant,
+    last_saved: Instant,
+}
+
+impl State {
+    /// A record was saved that tells of the files of these entries.
+    fn saved(&mut self, known: HashSet<EntryId>) {
+        self.begun = true;
+        self.last_saved = now();
+        self.known = known;
+    }
 }
 
 impl Keeper {
     pub(super) fn new(shared: Arc<Shared>, kept: Kept, sources: Vec<SourceRecord>) -> Self {
-        let state = Mutex::new(State { begun: false, entries: 0, closed: false, last: now() });
+        let state =
+            Mutex::new(State { begun: false, known: HashSet::new(), closed: false, last: now(), last_saved: now() });
         Self { shared, kept, store: OnceLock::new(), sources, state }
     }
 
@@ -107,6 +120,16 @@ impl Keeper {
         }
     }
 
+    /// [`find`](Self::find), where what was begun is one file.
+    pub(super) async fn find_one(&self) -> Result<Option<EntryPath>> {
+        let Some(path) = self.find().await? else { return Ok(None) };
+        let Kept::Folder(folder) = &self.kept else { return Ok(Some(path)) };
+        // A record beside a folder is of what is in it, and what led there was no file.
+        let loaded = FileCheckpoint::new(folder, path.clone()).load().await;
+        let entries = loaded.ok().and_then(|loaded| loaded.record).map(|record| record.entries);
+        Ok(Some(path).filter(|path| entries.is_some_and(|all| matches!(&*all, [one] if one.place() == path))))
+    }
+
     /// The file at `path` and its length, if it is the one that an earlier run finished just before it was killed: it has its
     /// final name, which it got after everything was checked and synced, but its record is still there.
     pub(super) async fn finished_before(&self, path: &EntryPath) -> Option<(PathBuf, u64)> {
@@ -117,7 +140,7 @@ impl Keeper {
             return None;
         }
         let [entry] = &*record.entries else { return None };
-        if entry.path != *path {
+        if *entry.place() != *path || entry.in_place {
             return None;
         }
         let file = folder.join(path.as_str());
@@ -158,6 +181,10 @@ impl Keeper {
     /// Takes over what an earlier run left of an entry. What it wrote without a sync counts only if a sync succeeds now.
     pub(super) async fn restore(&self, loaded: &Loaded, entry: EntryId, ready: &Ready, by: SourceId) -> Result<u64> {
         let Some(recorded) = loaded.record.as_ref().and_then(|r| r.entries.get(entry.index())) else { return Ok(0) };
+        if ready.prepared.taken_over {
+            // Under its final name it is the user's, who may have changed it since: it is looked at anew.
+            return Ok(0);
+        }
         let believed = loaded.believed(entry, &ready.prepared);
         let mut durable: RangeSet = believed.durable.into_iter().collect();
         let written: RangeSet = believed.written.into_iter().collect();
@@ -238,14 +265,17 @@ impl Keeper {
         if state.closed {
             return Ok(());
         }
-        let known = |state: &State, spans: &[Span]| spans.iter().all(|span| span.entry.index() < state.entries);
         let mut written = self.shared.ledger(|ledger| ledger.take_unlogged());
-        if !state.begun || !known(&state, &written) {
-            // Small, and says that nothing more is durable yet: what the log is bound to.
+        let is_known = written.iter().all(|span| state.known.contains(&span.entry));
+        let is_due = !state.begun || now().saturating_duration_since(state.last_saved) >= AT_MOST;
+        if !is_known && is_due {
+            // It says that nothing more is durable yet, and which files there are: what the log is bound to. What it doesn't
+            // say that of would not be believed.
             self.save_record(store.as_ref(), &mut state).await?;
             written = self.shared.ledger(|ledger| ledger.take_unlogged());
-            written.retain(|span| span.entry.index() < state.entries);
         }
+        let unknown: Vec<Span> = written.extract_if(.., |span| !state.known.contains(&span.entry)).collect();
+        self.shared.ledger(|ledger| ledger.log_later(unknown));
         if !written.is_empty() {
             let written: Vec<_> = written.into_iter().map(|span| (span.entry, span.range)).collect();
             store.append(&written).await?;
@@ -296,10 +326,9 @@ impl Keeper {
         let mut changed = before.into_iter().zip(after).map(|(before, now)| before != now);
         dirty.retain(|_| changed.next() == Some(false));
         // Recorded first, called durable afterwards.
-        let record = self.record(&dirty).await;
+        let (record, known) = self.record(&dirty).await;
         store.save(&record).await?;
-        state.begun = true;
-        state.entries = record.entries.len();
+        state.saved(known);
         state.last = now();
         self.shared.ledger(|ledger| {
             dirty.iter().for_each(|(entry, ranges)| ledger.set_durable(*entry, ranges));
@@ -356,22 +385,27 @@ impl Keeper {
     }
 
     async fn save_record(&self, store: &dyn CheckpointStore, state: &mut State) -> Result<()> {
-        let record = self.record(&[]).await;
+        let (record, known) = self.record(&[]).await;
         store.save(&record).await?;
-        state.begun = true;
-        state.entries = record.entries.len();
+        state.saved(known);
         self.shared.ledger(|ledger| ledger.log_again());
         Ok(())
     }
 
-    /// The record of what is durable, with `more` that is about to be.
-    async fn record(&self, more: &[(EntryId, RangeSet)]) -> Record {
+    /// The record of what is durable, with `more` that is about to be; and the entries of whose files it tells.
+    async fn record(&self, more: &[(EntryId, RangeSet)]) -> (Record, HashSet<EntryId>) {
         let prepared = self.shared.prepared.lock().await;
-        let entries = self.shared.ledger(|ledger| {
+        let entries: Vec<EntryRecord> = self.shared.ledger(|ledger| {
             // Numbers in the record are places in it, so that an entry without a file yet has one too, if it has a path.
             let ids = (0..ledger.entry_count() as u32).map(EntryId::new);
             let record_of = |id: EntryId| {
-                let Some(ready) = prepared.get(&id) else { return ledger.path(id).cloned().map(EntryRecord::new) };
+                let Some(ready) = prepared.get(&id) else {
+                    let mut entry = EntryRecord::new(ledger.path(id).cloned()?);
+                    // The log may soon tell of bytes of it, and what nobody wants is kept by its length.
+                    entry.len = ledger.len(id);
+                    entry.left_out = ledger.is_left_out(id);
+                    return Some(entry);
+                };
                 let mut durable = ledger.durable(id).clone();
                 let added = more.iter().filter(|(entry, _)| *entry == id).flat_map(|(_, ranges)| ranges.ranges());
                 // What was taken back meanwhile is not sealed any more.
@@ -382,21 +416,32 @@ impl Keeper {
                 let verified = durable
                     .ranges()
                     .flat_map(|run| ledger.verified(id).within(run).map(|(r, ())| r).collect::<Vec<_>>());
-                let mut entry = EntryRecord::new(ready.prepared.path.as_ref().unwrap_or(&ready.path).clone());
+                let mut entry = EntryRecord::new(ready.path.clone());
+                entry.placed = ready.prepared.path.clone().filter(|path| *path != ready.path);
+                entry.is_padding = ready.kind == EntryKind::Padding;
+                entry.in_place = ready.prepared.taken_over && !ledger.is_finished(id);
                 entry.verified = verified.collect();
                 entry.durable = durable.ranges().collect();
                 entry.len = ledger.len(id);
                 entry.stamp = ready.prepared.stamp;
                 entry.identities = ledger.common_identities(id);
                 entry.modified = ledger.modified(id);
+                entry.left_out = ledger.is_left_out(id);
                 Some(entry)
             };
             ids.map_while(record_of).collect()
         });
-        Record { entries, sources: self.sources.clone() }
+        let known = prepared.keys().copied().filter(|id| id.index() < entries.len()).collect();
+        (Record { entries, sources: self.sources.clone() }, known)
     }
 
-    /// The download is finished or given up.
+    /// The download is given up: nothing is recorded any more, whoever is still at work on it.
+    pub(super) async fn give_up(&self) -> Result<()> {
+        self.close().await;
+        self.remove().await
+    }
+
+    /// What was recorded goes: it is not true, or no longer needed.
     pub(super) async fn remove(&self) -> Result<()> {
         let Some(store) = self.store().await else { return Ok(()) };
         let mut state = self.state.lock().await;
@@ -404,3 +449,6 @@ impl Keeper {
         store.remove().await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Downloads of many files: what an earlier run left of them, and each finished as soon as it is complete.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -12,7 +13,7 @@ use crate::fact::Fact;
 use crate::ledger::{Ledger, Voice};
 use crate::pipeline::{Ready, Shared};
 use crate::sink::EntryKind;
-use crate::span::EntryId;
+use crate::span::{EntryId, Span};
 use crate::transfer::Task;
 
 /// How many entries are finished at once: their syncs wait for the same disk.
@@ -39,16 +40,29 @@ impl Conductor {
         for entry in &record.entries {
             let fact = Fact::Entry { path: entry.path.clone(), len: entry.len };
             self.shared.learn(Voice::Record, fact)?;
+            if let Some(id) = self.shared.ledger(|ledger| ledger.entry_at(Voice::Record, &entry.path))
+                && entry.left_out
+            {
+                self.shared.leave_out(id);
+            }
         }
-        let by = self.shared.ledger(|ledger| ledger.add_past());
+        for (i, _) in record.entries.iter().enumerate().filter(|(_, entry)| entry.is_padding) {
+            self.shared.learn(Voice::Record, Fact::Padding(EntryId::new(i as u32)))?;
+        }
+        let by = self.past();
         for (i, recorded) in record.entries.iter().enumerate() {
             let id = EntryId::new(i as u32);
             let is_logged = loaded.written.iter().any(|(entry, _)| *entry == id);
-            // Of one without a file nothing can be there.
-            if recorded.stamp.is_none() && !is_logged {
+            // Of one without a file nothing can be there, but for padding, which is everywhere.
+            if recorded.stamp.is_none() && !is_logged && !recorded.is_padding {
                 continue;
             }
-            let ready = self.shared.prepare_known(id, recorded.stamp).await?;
+            // A file that was only looked at has its final name, and may be anything.
+            let known = recorded.stamp.filter(|_| !recorded.in_place);
+            let mut ready = self.shared.prepare_known(id, known, recorded.placed.clone()).await?;
+            if recorded.is_padding {
+                ready.prepared.existing = vec![Span::new(id, 0..recorded.len.unwrap_or(0))];
+            }
             if ready.prepared.is_finished {
                 self.resumed += self.keeper.restore_finished(recorded, id, by)?;
             } else {
@@ -76,15 +90,20 @@ impl Conductor {
         if !self.finishing.is_empty() {
             return;
         }
-        let mut group = Vec::new();
-        while group.len() < FINISHED_TOGETHER
-            && let Some(id) = self.unfinished.pop_front()
-        {
-            // What was complete a moment ago may have been taken back since; from here on it isn't.
-            if self.shared.ledger(|ledger| is_proven(ledger, id) && ledger.freeze(id)) {
-                group.push(id);
+        let (mut group, mut later) = (Vec::new(), VecDeque::new());
+        self.shared.ledger(|ledger| {
+            while group.len() < FINISHED_TOGETHER
+                && let Some(id) = self.unfinished.pop_front()
+            {
+                if is_to_be_checked(ledger, id) {
+                    later.push_back(id);
+                } else if is_proven(ledger, id) && ledger.freeze(id) {
+                    // What was complete a moment ago may have been taken back since; from here on it isn't.
+                    group.push(id);
+                }
             }
-        }
+        });
+        self.unfinished.append(&mut later);
         if !group.is_empty() {
             self.finishing.push(self.finish_group(group));
         }
@@ -120,6 +139,13 @@ impl Conductor {
         self.shared.notify();
         Ok(())
     }
+}
+
+/// Whether pieces of an entry may still be learned, or are being checked: what an earlier run left of it is not known to be
+/// right by its word alone.
+fn is_to_be_checked(ledger: &Ledger, id: EntryId) -> bool {
+    let is_waited_for = !ledger.is_layout_complete() && ledger.has_past(id);
+    is_waited_for || !ledger.is_checked(&Span::new(id, 0..ledger.len(id).unwrap_or(0)))
 }
 
 /// Whether an entry needs no other entry, and no digest of the whole, to be known to be right.

@@ -28,6 +28,16 @@ pub(super) enum Origin {
     Many(Arc<dyn Source>),
 }
 
+impl Origin {
+    /// Where that is, unless the caller made the source.
+    pub(super) fn locator(&self) -> Option<&Locator> {
+        match self {
+            Self::Locator(locator) | Self::Container(locator, _) | Self::Held(locator, _) => Some(locator),
+            Self::Source(_) | Self::Many(_) => None,
+        }
+    }
+}
+
 /// What became of an origin.
 pub(super) struct Opened {
     /// Its place among the origins.

@@ -47,7 +47,7 @@ impl Reader {
 
     /// The download, which goes on without a reader.
     pub fn into_handle(self) -> Handle {
-        self.handle.shared.ledger(|ledger| ledger.set_focus(None));
+        self.handle.shared.set_focus(None);
         self.handle
     }
 }
@@ -68,7 +68,7 @@ async fn read_at(
     at: u64,
     wanted: Option<u64>,
 ) -> io::Result<Part> {
-    shared.ledger(|ledger| ledger.set_focus(Some((ENTRY, at))));
+    shared.set_focus(Some((ENTRY, at)));
     let mut changed = shared.changed.subscribe();
     loop {
         let state_now = *state.borrow_and_update();

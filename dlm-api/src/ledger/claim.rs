@@ -35,12 +35,15 @@ pub enum NotNow {
 impl Ledger {
     /// Gives a source the bytes that the scheduler picks for it.
     pub fn claim(&mut self, ask: &Ask, scheduler: &mut dyn Scheduler, now: Instant) -> Result<Grant, NotNow> {
-        let entry_done = |e: EntryId| self.entries.get(e.index()).is_some_and(|e| e.is_complete());
+        let entry_done = |e: EntryId| self.entries.get(e.index()).is_some_and(|e| e.wanted && e.is_complete());
         if self.is_benched(ask.source) || self.is_complete() || ask.entry.is_some_and(entry_done) {
             return Err(NotNow::Done);
         }
-        if self.exclusive.is_some_and(|only| only != ask.source) {
+        if self.keeps || self.exclusive.is_some_and(|only| only != ask.source) {
             return Err(NotNow::Wait);
+        }
+        if let Some(entry) = ask.entry.filter(|entry| !self.is_wanted(*entry)) {
+            return self.take_edge(ask, entry, now);
         }
         let ask = &*self.without_sealed(ask);
         if matches!(&ask.want, Want::Exactly(spans) if spans.is_empty()) {
@@ -87,6 +90,23 @@ impl Ledger {
             self.touch(span.entry);
         }
         Ok(self.grant(ask, spans, false, now))
+    }
+
+    /// Of an entry that nobody wants, what it has of a piece that somebody does.
+    fn take_edge(&mut self, ask: &Ask, id: EntryId, now: Instant) -> Result<Grant, NotNow> {
+        let is_wanted = |span: &Span| self.is_wanted(span.entry);
+        let edges = self.entries[id.index()].len.filter(|len| *len > 0).into_iter().flat_map(|len| [0, len - 1]);
+        let wanted =
+            edges.filter(|at| self.pieces.at(id, *at).is_some_and(|p| self.pieces.spans(p).iter().any(is_wanted)));
+        let mut parts = wanted.filter_map(|at| self.pieces.range_at(id, at)).collect::<Vec<_>>();
+        let entry = &self.entries[id.index()];
+        parts.retain(|part| !entry.sealed.contains(part));
+        match parts.iter().find(|part| entry.free.contains(part)) {
+            Some(part) => self.take(ask, vec![Span::new(id, part.clone())], now),
+            None if parts.is_empty() => Err(NotNow::Done),
+            // Somebody else is at it.
+            None => Err(NotNow::Wait),
+        }
     }
 
     /// Adds to a lease what is free right behind it, in whole pieces. One that goes on in another entry stays where it is: the

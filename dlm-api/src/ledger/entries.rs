@@ -16,6 +16,17 @@ impl Ledger {
         self.touch(entry);
     }
 
+    /// What was asked for names other entries, and not this one.
+    pub fn leave_out(&mut self, entry: EntryId) {
+        self.entries[entry.index()].left_out = true;
+        self.set_wanted(entry, false);
+    }
+
+    /// Whether it was [left out](Self::leave_out).
+    pub fn is_left_out(&self, entry: EntryId) -> bool {
+        self.entries[entry.index()].left_out
+    }
+
     /// An entry is left as it is: nothing of it is leased any more.
     pub fn skip(&mut self, entry: EntryId) {
         self.set_wanted(entry, false);

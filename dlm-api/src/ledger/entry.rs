@@ -35,6 +35,8 @@ pub(super) struct EntryState {
     pub(super) unlogged: RangeSet,
     /// Who delivered what is sealed.
     pub(super) by: Shares,
+    /// What was there before, and may be right.
+    pub(super) found: RangeSet,
     /// The pieces, for sets that get as many runs as there are pieces.
     pub(super) grid: Option<Grid>,
     /// Goes up when sealed bytes are taken back, so that a digest over them starts again.
@@ -43,6 +45,8 @@ pub(super) struct EntryState {
     pub(super) blocked: bool,
     /// Whether the download isn't complete without it.
     pub(super) wanted: bool,
+    /// What was asked for names other entries, and not this one.
+    pub(super) left_out: bool,
     /// It has its final name, and changes no more.
     pub(super) finished: bool,
     /// Only the record of an earlier run tells of it so far.
@@ -134,11 +138,13 @@ impl EntryState {
             durable: RangeSet::new(),
             dirty: RangeSet::new(),
             unlogged: RangeSet::new(),
+            found: RangeSet::new(),
             by: Shares::default(),
             grid: None,
             version: 0,
             blocked: false,
             wanted: true,
+            left_out: false,
             finished: false,
             recorded_only: false,
             solo: false,
@@ -193,8 +199,9 @@ impl EntryState {
     pub(super) fn restart(&mut self) {
         let facts = std::mem::take(&mut self.facts);
         let (fresh, grid) = (Self::new(self.path.take()), self.grid);
-        let Self { solo, blocked, wanted, recorded_only, counted, .. } = *self;
-        *self = Self { version: self.version + 1, solo, blocked, wanted, recorded_only, facts, counted, ..fresh };
+        let Self { solo, blocked, wanted, left_out, recorded_only, counted, version, .. } = *self;
+        let version = version + 1;
+        *self = Self { version, solo, blocked, wanted, left_out, recorded_only, facts, counted, ..fresh };
         grid.into_iter().for_each(|grid| self.lay_grid(grid));
     }
 }

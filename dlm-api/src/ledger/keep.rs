@@ -212,6 +212,16 @@ impl Ledger {
         spans
     }
 
+    /// These spans could not be logged: the next [`take_unlogged`](Self::take_unlogged) gives what is still sealed of them again.
+    pub fn log_later(&mut self, spans: Vec<Span>) {
+        for Span { entry, range } in spans {
+            let state = &mut self.entries[entry.index()];
+            let still: Vec<Range<u64>> = state.sealed.within(range).map(|(run, ())| run).collect();
+            still.into_iter().for_each(|run| state.unlogged.insert(run));
+            self.touch(entry);
+        }
+    }
+
     /// The log of what was written is empty: what no record has belongs in it again.
     pub fn log_again(&mut self) {
         let changed: Vec<EntryId> = self.sums.dirty.union(&self.sums.unlogged).copied().collect();

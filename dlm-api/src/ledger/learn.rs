@@ -74,6 +74,7 @@ impl Ledger {
                 self.entries[id.index()].facts.padding.say(who, (), weight(&self.sources));
                 // It comes with the pieces that it fills, and nobody asks for it.
                 self.set_wanted(id, false);
+                self.adopt_all_of(id);
                 Ok(())
             }
             Fact::LayoutComplete => {
@@ -112,7 +113,11 @@ impl Ledger {
         }
         let id = EntryId::new(self.entries.len() as u32);
         let recorded_only = who == Voice::Record;
-        self.entries.push(EntryState { recorded_only, ..EntryState::new(Some(path.clone())) });
+        let blocked = self.looks_first;
+        self.entries.push(EntryState { recorded_only, blocked, ..EntryState::new(Some(path.clone())) });
+        if blocked {
+            self.unseen.insert(id);
+        }
         self.by_path.insert(path, id);
         self.touch(id);
         Ok(id)
@@ -271,6 +276,7 @@ impl Ledger {
         }
         if self.pieces.add(piece, who)? {
             self.make_room_for(&piece.spans);
+            self.adopt(&piece.spans);
         }
         Ok(())
     }
@@ -336,7 +342,7 @@ impl Ledger {
         let mut entry = Entry::new(id, state.path.clone()?);
         entry.len = state.len;
         entry.modified = self.modified(id);
-        if state.facts.padding.value(weight(&self.sources)).is_some() {
+        if self.is_padding(id) {
             entry.kind = EntryKind::Padding;
         } else if !state.wanted {
             let before = self.entries[..id.index()].iter().map(|entry| entry.len.unwrap_or(0));
@@ -344,6 +350,11 @@ impl Ledger {
             entry.kind = EntryKind::Unwanted { base: before.fold(0, u64::saturating_add) };
         }
         Some(entry)
+    }
+
+    /// Whether an entry is zeros that are kept nowhere.
+    pub fn is_padding(&self, id: EntryId) -> bool {
+        self.entries[id.index()].facts.padding.value(weight(&self.sources)).is_some()
     }
 
     /// The length of an entry, once it is known.

@@ -11,6 +11,7 @@ mod check;
 mod claim;
 mod entries;
 mod entry;
+mod found;
 mod keep;
 mod learn;
 mod lease;
@@ -75,6 +76,13 @@ pub struct Ledger {
     recheck: Vec<PieceId>,
     /// How many are being checked.
     rechecking: usize,
+    /// Entries at which nobody has looked yet, and whether that has to be done before they are given out.
+    unseen: BTreeSet<EntryId>,
+    looks_first: bool,
+    /// What stands for whoever left what was found.
+    found_by: Option<SourceId>,
+    /// Nothing is given out, and nothing is waited for.
+    keeps: bool,
     /// The caller's pieces of the first entry, one after the other: their lengths and digests.
     template: Vec<(u64, Digest)>,
 }

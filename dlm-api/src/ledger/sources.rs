@@ -97,6 +97,11 @@ impl Ledger {
         self.shares(entry).iter().filter(|(source, _)| !self.sources[source.index()].past).count()
     }
 
+    /// Whether an earlier run left something of an entry that counts.
+    pub fn has_past(&self, entry: EntryId) -> bool {
+        self.entries[entry.index()].by.iter().any(|(by, _)| self.sources[by.index()].past)
+    }
+
     /// How many sealed bytes of an entry each source delivered, the greatest first.
     pub fn shares(&self, entry: EntryId) -> Vec<(SourceId, u64)> {
         let shares = self.entries[entry.index()].by.iter().map(|(by, set)| (by, set.bytes()));

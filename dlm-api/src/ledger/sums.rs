@@ -150,8 +150,8 @@ impl Ledger {
 
     /// Whether all is sealed, and all there is is known.
     pub fn is_complete(&self) -> bool {
-        let is_checked = self.recheck.is_empty() && self.rechecking == 0;
-        self.layout_complete && is_checked && self.restarts_wanted.is_empty() && self.sums.incomplete == 0
+        let is_all = self.keeps || self.sums.incomplete == 0;
+        self.layout_complete && !self.is_checking() && self.restarts_wanted.is_empty() && is_all
     }
 
     /// Whether anything could be leased.

@@ -27,9 +27,12 @@ use crate::origin::Origins;
 use crate::path::EntryPath;
 use crate::protocol::Registry;
 use crate::scheduler::{Balanced, Scheduler};
-use crate::sink::{EntryKind, Prepared, Sink, SinkInfo, Stamp};
+use crate::sink::{Entry, EntryKind, Prepared, Sink, SinkInfo};
 use crate::span::{EntryId, LeaseId, Span};
 use crate::sync::lock;
+use crate::transfer::Window;
+#[cfg(feature = "engine")]
+use crate::{runs::RangeSet, sink::Stamp};
 
 pub(crate) use containers::Containers;
 pub(crate) use seam::{Seams, Witness};
@@ -67,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) containers: Containers,
     /// Of the source that has others to share with.
     pub(crate) peers: Mutex<Option<Peers>>,
+    /// Where the bytes are that somebody waits for.
+    pub(crate) window: watch::Sender<Option<Window>>,
     sequencer: Option<Arc<AsyncMutex<Sequencer>>>,
 }
 
@@ -94,6 +99,10 @@ pub(crate) struct Setup {
     pub(crate) containers: Option<Registry>,
     /// Which files of many are wanted.
     pub(crate) select: Option<Select>,
+    /// What was there before is looked at before anything is fetched.
+    pub(crate) look_first: bool,
+    /// Nothing is fetched at all.
+    pub(crate) keep_as_is: bool,
 }
 
 /// Whether a file is wanted.
@@ -113,6 +122,8 @@ impl Default for Setup {
             forget_record: None,
             containers: None,
             select: None,
+            look_first: false,
+            keep_as_is: false,
         }
     }
 }
@@ -163,6 +174,7 @@ impl Shared {
             prepared: AsyncMutex::default(),
             containers: Containers::default(),
             peers: Mutex::default(),
+            window: watch::Sender::new(None),
             sequencer: (!info.random_access).then(|| Arc::new(AsyncMutex::new(Sequencer::new()))),
         };
         shared.forget_layout();
@@ -176,12 +188,39 @@ impl Shared {
 
     /// Starts again as if nothing had been learned. The caller has seen to it that nobody runs.
     pub(crate) fn forget_layout(&self) {
-        self.ledger(|ledger| *ledger = Ledger::new());
+        self.ledger(|ledger| {
+            *ledger = Ledger::new();
+            if self.setup.look_first {
+                ledger.look_first();
+            }
+            if self.setup.keep_as_is {
+                ledger.keep_as_is();
+            }
+        });
         self.whole.forget_all();
         if !self.info.random_access {
             // From the start: others may ask for work before the first byte has come.
-            self.ledger(|ledger| ledger.set_window(Sequencer::new().window(EntryId::FIRST, &self.info, ledger)));
+            self.set_window(EntryId::FIRST, &Sequencer::new());
         }
+    }
+
+    fn set_window(&self, entry: EntryId, sequencer: &Sequencer) {
+        let window = self.ledger(|ledger| {
+            ledger.set_window(sequencer.window(entry, &self.info, ledger));
+            ledger.window().map(|span| Window::new(span.entry, span.range.start, Some(span.range.end)))
+        });
+        self.tell_window(window);
+    }
+
+    /// Somebody reads from here on, or nobody does any more.
+    #[cfg(feature = "engine")]
+    pub(crate) fn set_focus(&self, focus: Option<(EntryId, u64)>) {
+        self.ledger(|ledger| ledger.set_focus(focus));
+        self.tell_window(focus.map(|(entry, at)| Window::new(entry, at, None)));
+    }
+
+    fn tell_window(&self, window: Option<Window>) {
+        self.window.send_if_modified(|known| std::mem::replace(known, window) != window);
     }
 
     /// Tells the ledger a fact.
@@ -201,6 +240,13 @@ impl Shared {
             }
             Ok(())
         })
+    }
+
+    /// What was asked for names other entries, and not this one. The caller of the download may say himself what is wanted.
+    pub(crate) fn leave_out(&self, entry: EntryId) {
+        if self.setup.select.is_none() {
+            self.ledger(|ledger| ledger.leave_out(entry));
+        }
     }
 
     /// Wakes everyone who waits for the ledger to change.
@@ -243,18 +289,44 @@ impl Shared {
 
     /// Makes the sink ready for an entry, under the name that is best known now.
     pub(crate) async fn prepare(&self, id: EntryId) -> Result<Ready> {
-        self.prepare_locked(&mut *self.prepared.lock().await, id, None).await
+        self.prepare_locked(&mut *self.prepared.lock().await, id, |_| ()).await
     }
 
-    /// The same for an entry for which an earlier run had this file.
-    pub(crate) async fn prepare_known(&self, id: EntryId, known: Option<Stamp>) -> Result<Ready> {
-        self.prepare_locked(&mut *self.prepared.lock().await, id, known).await
+    /// The same for an entry that an earlier run had put there.
+    #[cfg(feature = "engine")]
+    pub(crate) async fn prepare_known(
+        &self,
+        id: EntryId,
+        known: Option<Stamp>,
+        placed: Option<EntryPath>,
+    ) -> Result<Ready> {
+        let change = |entry: &mut Entry| (entry.known, entry.placed) = (known, placed);
+        self.prepare_locked(&mut *self.prepared.lock().await, id, change).await
+    }
+
+    /// What the sink has of an entry. Where it has nothing, nothing is made yet.
+    #[cfg(feature = "engine")]
+    pub(crate) async fn look(&self, id: EntryId) -> Result<RangeSet> {
+        let mut all = self.prepared.lock().await;
+        let ready = self.prepare_locked(&mut all, id, |entry| entry.only_look = true).await?;
+        if ready.prepared.existing.is_empty() && ready.prepared.stamp.is_none() {
+            all.remove(&id);
+        }
+        Ok(ready.prepared.existing.iter().filter(|span| span.entry == id).map(|span| span.range.clone()).collect())
+    }
+
+    /// A finished entry is wrong: it is to be written again.
+    #[cfg(feature = "engine")]
+    pub(crate) async fn take_back(&self, id: EntryId) -> Result<()> {
+        let mut all = self.prepared.lock().await;
+        all.remove(&id);
+        self.prepare_locked(&mut all, id, |entry| entry.is_wrong = true).await.map(|_| ())
     }
 
     /// The same, right before the first bytes come: what somebody else left there goes.
     pub(crate) async fn prepare_to_write(&self, id: EntryId) -> Result<Ready> {
         let mut all = self.prepared.lock().await;
-        let ready = self.prepare_locked(&mut all, id, None).await?;
+        let ready = self.prepare_locked(&mut all, id, |_| ()).await?;
         if ready.is_stale {
             self.sink.reset(id).await?;
             if let Some(ready) = all.get_mut(&id) {
@@ -268,14 +340,14 @@ impl Shared {
         &self,
         all: &mut HashMap<EntryId, Ready>,
         id: EntryId,
-        known: Option<Stamp>,
+        change: impl FnOnce(&mut Entry),
     ) -> Result<Ready> {
         let (entry, named) = self.ledger(|ledger| {
             let named = self.name_in(ledger, id);
             (ledger.entry(id), named)
         });
         let mut entry = entry.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "an entry without a path"))?;
-        entry.known = known;
+        change(&mut entry);
         if !self.setup.keep_modified {
             entry.modified = None;
         }
@@ -396,7 +468,7 @@ impl Shared {
                 shared.whole.update_in_order(entry, offset, &data);
                 shared.sink.write(entry, offset, data).await?;
             }
-            shared.ledger(|l| l.set_window(sequencer.window(entry, &shared.info, l)));
+            shared.set_window(entry, &sequencer);
             shared.notify();
             Ok(())
         };
@@ -429,7 +501,7 @@ impl Shared {
         if let Some(sequencer) = &self.sequencer
             && let Ok(sequencer) = sequencer.try_lock()
         {
-            self.ledger(|l| l.set_window(sequencer.window(entry, &self.info, l)));
+            self.set_window(entry, &sequencer);
         }
     }
 
@@ -442,7 +514,11 @@ impl Shared {
     }
 
     pub(crate) fn progress(&self, rate: u64, upload_rate: u64, since: Instant) -> Progress {
-        let totals = self.ledger(|ledger| ledger.totals());
+        let (mut totals, is_checking) = self.ledger(|ledger| (ledger.totals(), ledger.is_checking()));
+        if is_checking && self.setup.look_first {
+            // What was there counts once it is checked.
+            totals.sealed = totals.verified;
+        }
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Progress {
             total: totals.len,

@@ -1,6 +1,7 @@
 //! [`Announcer`]: tells trackers of us, and us of the peers that they know.
 
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,17 +12,19 @@ use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time;
 
-use super::{Common, now};
+use super::{Common, now, or_never};
 use crate::InfoHash;
 use crate::peer::Origin;
-use crate::tracker::client::announce;
-use crate::tracker::{Announce, AnnounceReply, Ask, Event, Tiers};
+use crate::tracker::{Announce, AnnounceReply, Ask, Event, Swarm, Tiers};
 
 /// What is said to be missing while nobody knows: anything but nothing, which would mean that we have it all.
 const UNKNOWN_LEFT: u64 = 16 << 10;
 
 /// How long an announce that we leave may take, of each tracker.
 const FAREWELL: Duration = Duration::from_millis(900);
+
+/// A question how large the swarm is.
+type Scraping = BoxFuture<'static, dlm_api::Result<Vec<Option<Swarm>>>>;
 
 /// How far we are, as trackers are told.
 #[derive(Debug)]
@@ -51,9 +54,17 @@ pub(crate) struct Announcer {
     peers: mpsc::Sender<(Origin, Vec<SocketAddr>)>,
     /// The announce that is under way.
     asking: Option<BoxFuture<'static, dlm_api::Result<AnnounceReply>>>,
-    tracker_ids: std::collections::HashMap<usize, bytes::Bytes>,
+    tracker_ids: HashMap<usize, bytes::Bytes>,
     asked: usize,
     warned: Option<String>,
+    /// The tracker that is asked how large the swarm is, as its answer to the announce didn't say.
+    scraping: Option<(usize, Scraping)>,
+    /// Trackers that don't tell that.
+    silent: HashSet<usize>,
+    /// How large the swarm is, as each tracker knows it: who has everything, and who doesn't.
+    sizes: HashMap<usize, (u32, u32)>,
+    /// Our address, as trackers see it, of which nobody was told yet.
+    seen: Vec<(usize, IpAddr)>,
 }
 
 impl Announcer {
@@ -81,9 +92,13 @@ impl Announcer {
             },
             peers,
             asking: None,
-            tracker_ids: std::collections::HashMap::new(),
+            tracker_ids: HashMap::new(),
             asked: 0,
             warned: None,
+            scraping: None,
+            silent: HashSet::new(),
+            sizes: HashMap::new(),
+            seen: Vec::new(),
         }
     }
 
@@ -96,26 +111,41 @@ impl Announcer {
         self.tiers.completed();
     }
 
+    /// How many there are who have everything, and how many who don't, as the tracker knows it that knows most of them.
+    pub(crate) fn swarm_size(&self) -> Option<(u32, u32)> {
+        self.sizes.values().max_by_key(|(seeds, others)| u64::from(*seeds) + u64::from(*others)).copied()
+    }
+
+    /// Our address, as trackers see it, since the last call, and which of them does.
+    pub(crate) fn take_seen(&mut self) -> Vec<(usize, IpAddr)> {
+        std::mem::take(&mut self.seen)
+    }
+
     /// Announces as it becomes due. Returns never; may be dropped and called again at any time.
     pub(crate) async fn run(&mut self) {
         loop {
-            if let Some(asking) = &mut self.asking {
-                let answer = asking.await;
-                self.asking = None;
-                self.answered(answer);
-                continue;
+            let mut due = None;
+            if self.asking.is_none() {
+                match self.tiers.poll(now()) {
+                    Ask::Announce { tracker, event } => self.ask(tracker, event),
+                    Ask::Wait(until) => due = Some(until),
+                    Ask::Idle => {}
+                }
             }
-            match self.tiers.poll(now()) {
-                Ask::Announce { tracker, event } => self.ask(tracker, event),
-                Ask::Wait(until) => time::sleep_until(until.into()).await,
-                Ask::Idle => std::future::pending().await,
+            tokio::select! {
+                answer = or_never(self.asking.as_mut()) => {
+                    self.asking = None;
+                    self.answered(answer);
+                }
+                swarms = or_never(self.scraping.as_mut().map(|(_, scraping)| scraping)) => self.scraped(swarms),
+                () = or_never(due.map(|until| time::sleep_until(until.into()).boxed())) => {}
             }
         }
     }
 
     /// Tells those who know us that we leave.
     pub(crate) async fn stop(&mut self) {
-        self.asking = None;
+        (self.asking, self.scraping) = (None, None);
         self.tiers.failed(dlm_api::Retry::Now, now());
         self.tiers.stop();
         while let Ask::Announce { tracker, event } = self.tiers.poll(now()) {
@@ -141,8 +171,31 @@ impl Announcer {
         if event == Some(Event::Stopped) {
             question.num_want = Some(0);
         }
-        let http = self.common.http.clone();
-        self.asking = Some(async move { announce(&http, &url, question).await }.boxed());
+        let common = self.common.clone();
+        self.asking = Some(async move { common.trackers.announce(&url, question).await }.boxed());
+    }
+
+    /// Asks the tracker that has just answered how large the swarm is.
+    fn scrape(&mut self) {
+        let tracker = self.asked;
+        let Some(url) = self.tiers.url(tracker).cloned().filter(|_| !self.silent.contains(&tracker)) else { return };
+        let (common, torrent) = (self.common.clone(), self.info_hash);
+        let scraping = async move { common.trackers.scrape(&url, &[torrent]).await };
+        self.scraping = Some((tracker, scraping.boxed()));
+    }
+
+    fn scraped(&mut self, swarms: dlm_api::Result<Vec<Option<Swarm>>>) {
+        let Some((tracker, _)) = self.scraping.take() else { return };
+        match swarms {
+            Ok(swarms) => {
+                let known = swarms.into_iter().next().flatten();
+                self.sizes.extend(known.map(|swarm| (tracker, (swarm.complete, swarm.incomplete))));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a tracker doesn't tell how large the swarm is");
+                self.silent.insert(tracker);
+            }
+        }
     }
 
     fn answered(&mut self, answer: dlm_api::Result<AnnounceReply>) {
@@ -156,6 +209,11 @@ impl Announcer {
                     self.transfer.warn(format!("the tracker says: {warning}"));
                     self.warned = Some(warning);
                 }
+                match reply.complete.zip(reply.incomplete) {
+                    Some(size) => _ = self.sizes.insert(self.asked, size),
+                    None => self.scrape(),
+                }
+                self.seen.extend(reply.external_ip.map(|address| (self.asked, address)));
                 // Whoever is behind with so many lists has enough peers.
                 let _ = self.peers.try_send((Origin::Tracker, reply.peers));
             }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use dlm_api::{Algorithm, Digest, EntryId, EntryPath, Error, ErrorKind, Fact, Piece, Result, Scope, Span, Transfer};
 
+use crate::magnet::Selection;
 use crate::metainfo::Info;
 
 /// How many pieces are told at once: few enough for what is told to stay small, many enough to be quick.
@@ -18,10 +19,11 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Tells which files and pieces there are, and remembers the entries' numbers.
-    pub(crate) fn learn(info: &Info, transfer: &Transfer) -> Result<Self> {
+    /// Tells which files and pieces there are, and remembers the entries' numbers. Of the files only those are wanted that
+    /// `selection` has.
+    pub(crate) fn learn(info: &Info, selection: &Selection, transfer: &Transfer) -> Result<Self> {
         let mut entries = Vec::with_capacity(info.files().len());
-        for file in info.files() {
+        for (index, file) in info.files().iter().enumerate() {
             if !file.is_wanted() && file.len == 0 {
                 entries.push(None);
                 continue;
@@ -33,7 +35,14 @@ impl Layout {
             if let (Some(entry), true) = (entry, file.is_pad) {
                 transfer.learn(Fact::Padding(entry))?;
             }
+            if let (Some(entry), false) = (entry, selection.has(index)) {
+                transfer.leave_out(entry);
+            }
             entries.push(entry);
+        }
+        if !selection.is_all() && !entries.iter().flatten().any(|entry| transfer.is_wanted(*entry)) {
+            let error = Error::new(ErrorKind::InvalidInput, "the magnet link selects none of the torrent's files");
+            return Err(error.with_scope(Scope::Download));
         }
         let layout = Self { info: info.clone(), entries };
         let mut pieces = Vec::with_capacity(TOLD_AT_ONCE);
@@ -53,6 +62,13 @@ impl Layout {
     /// Where a piece is.
     pub(super) fn piece(&self, piece: u32) -> Vec<Span> {
         self.spans(self.info.geometry().piece_range(piece))
+    }
+
+    /// The piece that has this byte; `None` if there is no such byte.
+    pub(super) fn piece_at(&self, entry: EntryId, at: u64) -> Option<u32> {
+        let file = self.entries.iter().position(|known| *known == Some(entry))?;
+        let file = self.info.files().get(file).filter(|file| at < file.len)?;
+        u32::try_from((file.offset + at) / u64::from(self.info.piece_len())).ok()
     }
 
     /// Where a range of the torrent's bytes is.

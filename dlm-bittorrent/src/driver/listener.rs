@@ -139,12 +139,13 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use dlm_api::Limiter;
-    use dlm_http::{HttpClient, HttpConfig};
+    use dlm_http::HttpConfig;
     use tokio::io::AsyncWriteExt;
 
     use super::*;
     use crate::BitTorrentConfig;
     use crate::driver::{Room, random_peer_id};
+    use crate::tracker::client::TrackerClient;
 
     #[tokio::test]
     async fn what_was_started_again_stays_registered() {
@@ -165,7 +166,7 @@ mod tests {
         let common = Common {
             config: BitTorrentConfig::default(),
             peer_id: random_peer_id(),
-            http: HttpClient::new(HttpConfig::default()).unwrap(),
+            trackers: TrackerClient::new(HttpConfig::default()).unwrap(),
             uploads: Limiter::new(None),
             room: Room::new(1, 1),
             listeners: Listeners::default(),

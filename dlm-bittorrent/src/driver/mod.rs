@@ -7,6 +7,7 @@ mod layout;
 mod listener;
 mod metadata;
 mod peer;
+mod reading;
 mod store;
 mod uploads;
 
@@ -21,10 +22,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio::{task, time};
 
 use crate::config::BitTorrentConfig;
+use crate::magnet::Selection;
 use crate::metainfo::Info;
-use crate::peer::Origin;
+use crate::peer::{Origin, Voter};
 use crate::piece::{Bitfield, Geometry, Priority};
 use crate::swarm::{Close, Config, PeerKey, Swarm};
+use crate::tracker::client::TrackerClient;
 use crate::wire::{Handshake, PeerId, Reserved};
 
 pub(crate) use announcer::Announcer;
@@ -57,7 +60,7 @@ pub(crate) const LISTS: usize = 16;
 pub(crate) struct Common {
     pub(crate) config: BitTorrentConfig,
     pub(crate) peer_id: PeerId,
-    pub(crate) http: dlm_http::HttpClient,
+    pub(crate) trackers: TrackerClient,
     pub(crate) uploads: Limiter,
     pub(crate) room: Room,
     pub(crate) listeners: Listeners,
@@ -161,6 +164,7 @@ pub(crate) struct Plan {
     pub(crate) common: Arc<Common>,
     pub(crate) transfer: Transfer,
     pub(crate) info: Info,
+    pub(crate) selection: Selection,
     pub(crate) listener: Option<Arc<Listener>>,
     pub(crate) announcer: Announcer,
     /// Peers as trackers, the user and others tell of them.
@@ -169,23 +173,25 @@ pub(crate) struct Plan {
 
 /// Fetches and shares a torrent until it is complete, and the goal for sharing it is reached.
 pub(crate) async fn drive(plan: Plan) -> Result<()> {
-    let Plan { common, transfer, info, listener, mut announcer, mut peers } = plan;
-    let layout = Layout::learn(&info, &transfer)?;
-    // From here on it isn't over before we say so.
+    let Plan { common, transfer, info, selection, listener, mut announcer, mut peers } = plan;
+    // From here on it isn't over before we say so. All may be here, and be known to be, as soon as we tell what there is.
     let mut sharing = Some(transfer.share());
+    let layout = Layout::learn(&info, &selection, &transfer)?;
     let (geometry, had, unwanted) = pieces(&info, &layout, &transfer).await?;
     let wanted_len = layout.wanted_len(&transfer);
-    let was_complete = had.is_full();
-    if !was_complete {
+    if !had.is_full() {
         layout.check_division(&transfer)?;
     }
+    // What was there before may still be checked: a tracker is told that we completed it only if we fetched a part of it.
+    let mut began_complete: Option<bool> = None;
+    let mut was_checking = true;
     let torrent = {
         let config = Config::new(*info.info_hash().as_bytes(), common.peer_id)
             .with_peers(common.config.max_peers, common.config.max_half_open)
             .with_upload_slots(common.config.upload_slots)
             .with_filter(common.config.filter.clone());
         let mut swarm = Swarm::new(now(), config, geometry, had, fastrand::Rng::new());
-        swarm.set_priorities(unwanted.into_iter().map(|piece| (piece, Priority::UNWANTED)));
+        swarm.set_priorities(as_unwanted(unwanted));
         Arc::new(Torrent {
             swarm: Mutex::new(swarm),
             store: Store::new(transfer.clone(), layout, geometry),
@@ -209,15 +215,21 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     let mut dialer = dialer::Dialer::new(torrent.clone());
     let mut tick = time::interval(TICK);
     tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let (mut reading, mut windows) = (reading::Reading::default(), transfer.windows());
+    reading.follow(&torrent, transfer.window());
     let (mut looked, mut look_from) = (now(), 0);
     let mut complete_since: Option<Instant> = None;
     loop {
         if let Some(error) = torrent.failure() {
             return Err(error);
         }
-        if complete_since.is_none() && transfer.left() == Some(0) {
+        let is_checking = transfer.is_checking();
+        if began_complete.is_none() && !is_checking {
+            began_complete = Some(transfer.left() == Some(0));
+        }
+        if complete_since.is_none() && transfer.is_complete() {
             complete_since = Some(now());
-            if !was_complete {
+            if began_complete == Some(false) && transfer.left() == Some(0) {
                 announcer.completed();
             }
         }
@@ -241,20 +253,36 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
             () = announcer.run() => {}
             () = dialer.ended() => {}
             () = torrent.nudge.notified() => {}
+            window = windows.next() => reading.follow(&torrent, window),
             _ = tick.tick() => {
                 let stats = {
                     let mut swarm = torrent.swarm();
+                    for (tracker, ours) in announcer.take_seen() {
+                        torrent.port.into_iter().for_each(|port| swarm.told_our_address(Voter::Tracker(tracker), ours, port));
+                    }
+                    swarm.set_download_limit(transfer.rate_limit());
                     swarm.tick(now(), &mut &torrent.store);
                     swarm.stats()
                 };
                 // Not at each change: with a fast peer there are thousands a second, and nearly all of them are our own.
-                if now().saturating_duration_since(looked) >= ELSEWHERE {
-                    look_from = look_elsewhere(&torrent, look_from).await;
+                let is_due = now().saturating_duration_since(looked) >= ELSEWHERE;
+                let has_checked = std::mem::replace(&mut was_checking, is_checking) && !is_checking;
+                if has_checked || (is_due && (is_checking || transfer.live_sources() > 1)) {
+                    look_from = look_elsewhere(&torrent, look_from, if has_checked { usize::MAX } else { LOOKED_AT }).await;
                     looked = now();
+                    if has_checked && transfer.is_complete() {
+                        // Not before it is told what is here: who has nothing, and wants nothing, is left alone.
+                        let (_, _, unwanted) = pieces(&torrent.info, torrent.store.layout(), &transfer).await?;
+                        torrent.swarm().set_priorities(as_unwanted(unwanted));
+                    }
                 }
                 announcer.figures().set(stats.uploaded, stats.downloaded, transfer.left());
                 let copies = stats.copies.whole.saturating_mul(1000) + (stats.copies.fraction * 1000.0) as u32;
-                transfer.set_peers(Peers::new(stats.peers as u32, stats.seeds as u32, copies));
+                let peers = Peers::new(stats.peers as u32, stats.seeds as u32, copies);
+                transfer.set_peers(match announcer.swarm_size() {
+                    Some((seeds, others)) => peers.with_known(seeds, others),
+                    None => peers,
+                });
             }
         }
     }
@@ -263,6 +291,10 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     let _ = time::timeout(FAREWELL, announcer.stop()).await;
     drop::<Option<Sharing>>(sharing.take());
     Ok(())
+}
+
+fn as_unwanted(pieces: Vec<u32>) -> impl Iterator<Item = (u32, Priority)> {
+    pieces.into_iter().map(|piece| (piece, Priority::UNWANTED))
 }
 
 /// How the torrent is cut, which of its pieces are here, and which of them nobody wants.
@@ -284,11 +316,11 @@ async fn pieces(info: &Info, layout: &Layout, transfer: &Transfer) -> Result<(Ge
 }
 
 /// Looks whether missing pieces are here after all, from one on, and says where to go on the next time.
-async fn look_elsewhere(torrent: &Torrent, from: u32) -> u32 {
+async fn look_elsewhere(torrent: &Torrent, from: u32, at_most: usize) -> u32 {
     let missing: Vec<u32> = {
         let swarm = torrent.swarm();
         let all = swarm.geometry().pieces();
-        (from..all).chain(0..from.min(all)).filter(|piece| !swarm.had().has(*piece)).take(LOOKED_AT).collect()
+        (from..all).chain(0..from.min(all)).filter(|piece| !swarm.had().has(*piece)).take(at_most).collect()
     };
     let store = &torrent.store;
     for some in missing.chunks(AT_A_TIME) {
@@ -301,7 +333,16 @@ async fn look_elsewhere(torrent: &Torrent, from: u32) -> u32 {
         }
         task::yield_now().await;
     }
+    torrent.swarm().changed();
     missing.last().map_or(0, |last| last + 1)
+}
+
+/// What comes of the future; nothing, ever, without one.
+async fn or_never<T>(future: Option<impl Future<Output = T> + Unpin>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The time, which tests may hold still.

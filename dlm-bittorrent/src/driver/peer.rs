@@ -16,7 +16,7 @@ use super::downloads::{self, Came};
 use super::store::is_fatal;
 use super::uploads::{self, Answer};
 use super::{Connection, Torrent, now};
-use crate::peer::MetadataServer;
+use crate::peer::{MetadataServer, Voter};
 use crate::session::{Ready, Session};
 use crate::swarm::{PeerKey, Received, Swarm};
 use crate::wire::codec::piece_head;
@@ -252,12 +252,15 @@ impl Peer {
         let mut swarm = torrent.swarm();
         let mut blocks: Vec<Block> = Vec::new();
         let mut len = 0;
+        // With a limit, no more than goes in a moment: others wait for it.
+        let limit = torrent.common.uploads.rate().map(|rate| usize::try_from(rate / 4).unwrap_or(usize::MAX));
+        let most = limit.unwrap_or(usize::MAX).min(MAX_WAITING / 2);
         let next = |swarm: &mut Swarm| swarm.next_upload(now(), self.key);
         let mut asked = self.asked.take().or_else(|| next(&mut swarm));
         while let Some(block) = asked {
             let goes_on =
                 blocks.last().is_none_or(|last| last.piece == block.piece && last.begin + last.len == block.begin);
-            if !goes_on || len >= MAX_WAITING / 2 {
+            if !goes_on || len >= most {
                 self.asked = Some(block);
                 break;
             }
@@ -277,6 +280,9 @@ impl Peer {
                 let mut swarm = self.torrent.swarm();
                 if let Some(limit) = handshake.request_limit {
                     swarm.set_request_limit(self.key, limit);
+                }
+                if let Some((ours, port)) = handshake.your_address.zip(self.torrent.port) {
+                    swarm.told_our_address(Voter::Peer(self.address.ip()), ours, port);
                 }
                 if let Some(upload_only) = handshake.upload_only {
                     swarm.set_upload_only(self.key, upload_only);

@@ -90,7 +90,7 @@ pub struct Room {
 pub struct PeerList {
     candidates: BTreeMap<SocketAddr, Candidate>,
     bans: Bans,
-    ours: Option<SocketAddr>,
+    ours: Vec<SocketAddr>,
     max_half_open: usize,
     max_connections: usize,
     half_open: usize,
@@ -120,7 +120,7 @@ impl PeerList {
         Self {
             candidates: BTreeMap::new(),
             bans: Bans::default(),
-            ours: None,
+            ours: Vec::new(),
             max_half_open,
             max_connections,
             half_open: 0,
@@ -129,17 +129,18 @@ impl PeerList {
         }
     }
 
-    /// Our address as the world sees it has become known: it decides the order among equals (BEP 40).
+    /// Our address as the world sees it, of this family, has become known: it decides the order among equals (BEP 40).
     pub fn set_our_address(&mut self, ours: SocketAddr) {
-        self.ours = Some(ours);
-        for (address, candidate) in &mut self.candidates {
+        self.ours.retain(|other| !is_of_family(*other, ours));
+        self.ours.push(ours);
+        for (address, candidate) in self.candidates.iter_mut().filter(|(address, _)| is_of_family(**address, ours)) {
             candidate.rank = canonical_priority(ours, *address);
         }
     }
 
     /// Somebody says that there is a peer at this address.
     pub fn add(&mut self, address: SocketAddr, origin: Origin) -> Added {
-        if !is_possible(address) || self.bans.has(address.ip()) || Some(address) == self.ours {
+        if !is_possible(address) || self.bans.has(address.ip()) || self.ours.contains(&address) {
             return Added::Refused;
         }
         if self.candidates.contains_key(&address) {
@@ -148,8 +149,8 @@ impl PeerList {
         if self.candidates.len() >= MAX_CANDIDATES && !self.make_room(origin) {
             return Added::Full;
         }
-        let rank = match self.ours {
-            Some(ours) => canonical_priority(ours, address),
+        let rank = match self.ours.iter().find(|ours| is_of_family(**ours, address)) {
+            Some(ours) => canonical_priority(*ours, address),
             None => self.rng.u32(..),
         };
         let state = State::Idle;
@@ -307,6 +308,10 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) >> 64 << 64)),
         v4 => v4,
     }
+}
+
+fn is_of_family(a: SocketAddr, b: SocketAddr) -> bool {
+    a.ip().to_canonical().is_ipv4() == b.ip().to_canonical().is_ipv4()
 }
 
 fn is_possible(address: SocketAddr) -> bool {

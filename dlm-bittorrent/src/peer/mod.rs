@@ -3,6 +3,7 @@
 mod allowed_fast;
 pub(crate) mod budget;
 mod choker;
+mod external;
 mod filter;
 mod list;
 mod metadata;
@@ -12,7 +13,8 @@ mod uploads;
 
 pub use allowed_fast::{ALLOWED_FAST, allowed_fast};
 pub use choker::{Choker, Contender, OPTIMISTIC, ROUND};
-pub use filter::{Access, FilterError, IpFilter};
+pub use external::{ExternalAddress, Voter};
+pub use filter::{Access, FilterError, FilterList, IpFilter};
 pub(crate) use list::network;
 pub use list::{Added, Bans, Ended, MAX_BANS, MAX_CANDIDATES, Origin, PeerList, Room};
 pub use metadata::{Fetched, IsRight, MAX_METADATA, MetadataFetch, MetadataServer};

@@ -113,6 +113,9 @@ pub struct Picker {
     /// No free piece is before this one.
     first_free: u32,
     order: Order,
+    /// What is picked in order begins here, and ends before the other one; what is before it comes last.
+    start: u32,
+    end: u32,
     deadlines: BTreeSet<(Instant, u32)>,
     deadline_of: HashMap<u32, Instant>,
     /// Counts have changed without their pieces being moved.
@@ -153,6 +156,8 @@ impl Picker {
             histogram: vec![pieces],
             first_free: 0,
             order: Order::default(),
+            start: 0,
+            end: u32::MAX,
             deadlines: BTreeSet::new(),
             deadline_of: HashMap::new(),
             stale: false,
@@ -322,6 +327,12 @@ impl Picker {
         self.order = order;
     }
 
+    /// Where what is picked in order begins, and before which piece it ends, if it does: then nothing else is picked. If not, what
+    /// comes before `start` is picked last.
+    pub fn set_window(&mut self, start: u32, end: Option<u32>) {
+        (self.start, self.end) = (start, end.unwrap_or(u32::MAX));
+    }
+
     /// The order in which pieces are picked.
     pub fn order(&self) -> Order {
         self.order
@@ -350,6 +361,11 @@ impl Picker {
     /// The pieces that somebody waits for, the most urgent first.
     pub fn urgent(&self) -> impl Iterator<Item = u32> + '_ {
         self.deadlines.iter().map(|(_, piece)| *piece)
+    }
+
+    /// The pieces that somebody has been waiting for too long, the most urgent first.
+    pub fn overdue(&self, now: Instant) -> impl Iterator<Item = u32> + '_ {
+        self.deadlines.iter().take_while(move |(at, _)| *at <= now).map(|(_, piece)| *piece)
     }
 
     /// Whether somebody waits for a piece.
@@ -397,10 +413,16 @@ impl Picker {
         if let Some(first) = self.free.iter_common(&self.free, self.first_free).next() {
             self.first_free = first;
         }
-        match has {
-            Has::All => Some(self.first_free),
-            Has::Pieces(bits) => self.free.iter_common(bits, self.first_free).next(),
-        }
+        let from = |at: u32| {
+            let mut free = match has {
+                Has::All => self.free.iter_common(&self.free, at),
+                Has::Pieces(bits) => self.free.iter_common(bits, at),
+            };
+            free.find(|piece| *piece >= at).filter(|piece| *piece < self.end)
+        };
+        let start = self.start.max(self.first_free);
+        from(start)
+            .or_else(|| (start > self.first_free && self.end == u32::MAX).then(|| from(self.first_free)).flatten())
     }
 
     fn insert(&mut self, piece: u32) {

@@ -49,8 +49,6 @@ pub enum Fault {
     Gone,
     /// It named a piece that doesn't exist.
     NoSuchPiece,
-    /// It said what it has twice, or not in the beginning.
-    LateBitfield,
     /// Its bitfield doesn't fit the torrent.
     BadBitfield,
     /// It used an extension that was not agreed on.
@@ -77,7 +75,6 @@ impl fmt::Display for Fault {
         f.write_str(match self {
             Self::Gone => "the peer is gone",
             Self::NoSuchPiece => "the peer named a piece that does not exist",
-            Self::LateBitfield => "the peer said too late, or twice, what it has",
             Self::BadBitfield => "the peer's bitfield is not one of this torrent",
             Self::NotAgreed => "the peer used an extension that was not agreed on",
             Self::WrongLength => "the peer sent a block of another length",

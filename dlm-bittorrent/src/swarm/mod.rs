@@ -29,13 +29,13 @@ mod verdict;
 mod window;
 
 use std::collections::{BTreeSet, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use fastrand::Rng;
 
-use crate::peer::{Choker, IpFilter, Meter, PeerList};
+use crate::peer::{Choker, ExternalAddress, IpFilter, Meter, PeerList, Voter};
 use crate::piece::{Bitfield, Copies, Geometry, Order, Picker, Priority};
 use crate::wire::PeerId;
 
@@ -150,6 +150,7 @@ pub struct Swarm {
     partials: Partials,
     suspects: Suspects,
     list: PeerList,
+    external: ExternalAddress,
     choker: Choker<PeerKey>,
     awake: Vec<PeerKey>,
     closing: Vec<(PeerKey, Close)>,
@@ -164,6 +165,7 @@ pub struct Swarm {
     wasted: u64,
     /// Pieces that are had and can't be read.
     withheld: HashSet<u32>,
+    down_limit: Option<u64>,
 }
 
 #[derive(Default, Debug)]
@@ -180,6 +182,7 @@ impl Swarm {
         Self {
             picker: Picker::new(had, rng.fork()),
             list: PeerList::new(config.max_half_open, config.max_peers, rng.fork()),
+            external: ExternalAddress::default(),
             choker: Choker::new(config.upload_slots),
             config,
             geometry,
@@ -199,6 +202,7 @@ impl Swarm {
             up: Meter::default(),
             wasted: 0,
             withheld: HashSet::new(),
+            down_limit: None,
         }
     }
 
@@ -210,6 +214,14 @@ impl Swarm {
     /// The addresses of peers: those to connect to, and the banned.
     pub fn addresses(&mut self) -> &mut PeerList {
         &mut self.list
+    }
+
+    /// Somebody says that this is our address, as the world sees it, at which we listen at this port. If most say so, it decides
+    /// whom we prefer to connect to (BEP 40).
+    pub fn told_our_address(&mut self, by: Voter, address: IpAddr, port: u16) {
+        if let Some(ours) = self.external.vote(by, address) {
+            self.list.set_our_address(SocketAddr::new(ours, port));
+        }
     }
 
     /// The pieces that are had.
@@ -261,6 +273,22 @@ impl Swarm {
     /// Somebody waits for the piece, or no longer does.
     pub fn set_deadline(&mut self, piece: u32, deadline: Option<Instant>) {
         self.picker.set_deadline(piece, deadline);
+    }
+
+    /// Somebody waits for what comes from this piece on, in order, up to the piece `end` at most, and has no use for others now; or
+    /// nobody waits any more.
+    pub fn set_window(&mut self, window: Option<(u32, Option<u32>)>) {
+        let (start, end) = window.unwrap_or((0, None));
+        self.picker.set_window(start, end);
+        self.picker.set_order(if window.is_some() { Order::Sequential } else { Order::RarestFirst });
+        self.wake_hungry();
+    }
+
+    /// The limit of what may come, in bytes a second. No more is asked for than it lets through soon.
+    pub fn set_download_limit(&mut self, rate: Option<u64>) {
+        if std::mem::replace(&mut self.down_limit, rate) != rate {
+            self.wake_hungry();
+        }
     }
 
     /// How many peers are uploaded to at a time from the next round on.

@@ -180,6 +180,16 @@ impl Peer {
         !self.snubs && self.down.rate() * 20.0 >= f64::from(piece_len)
     }
 
+    /// How many bytes it will send in this time of what it was asked for: all of it as long as nobody knows how fast it is.
+    pub(super) fn coming_within(&self, time: Duration) -> f64 {
+        let asked = f64::from(self.live) * f64::from(crate::wire::BLOCK_LEN);
+        match () {
+            () if self.snubs => 0.0,
+            () if self.window.is_starting() => asked,
+            () => asked.min(self.down.rate() * time.as_secs_f64()),
+        }
+    }
+
     /// How long its queue of requests lasts.
     pub(super) fn backlog(&self) -> Duration {
         let bytes = f64::from(self.live) * f64::from(crate::wire::BLOCK_LEN);

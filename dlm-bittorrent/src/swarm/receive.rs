@@ -92,6 +92,10 @@ impl Swarm {
         peer.window.answered(now.saturating_duration_since(request.at));
         let from = Contributor { key, address: peer.address.ip() };
         super::wake(&mut self.awake, peer, key);
+        if self.down_limit.is_some() {
+            // There is room for a request now, whoever makes it.
+            self.wake_hungry();
+        }
         let taken = self.partials.take(now, request.block, !request.stale, from);
         self.partials.unrefer(request.block);
         let Some(taken) = taken else {
@@ -140,10 +144,10 @@ impl Swarm {
             Message::Have(piece) => self.has(now, key, piece)?,
             Message::Bitfield(bits) => {
                 let bits = Bitfield::from_wire(self.geometry.pieces(), &bits).map_err(|_| Fault::BadBitfield)?;
-                self.introduced(key, if bits.is_full() { Pieces::Seed } else { Pieces::Some(bits) })?;
+                self.introduced(key, if bits.is_full() { Pieces::Seed } else { Pieces::Some(bits) });
             }
-            Message::HaveAll => self.introduced(key, Pieces::Seed)?,
-            Message::HaveNone => self.introduced(key, Pieces::Some(Bitfield::new(self.geometry.pieces())))?,
+            Message::HaveAll => self.introduced(key, Pieces::Seed),
+            Message::HaveNone => self.introduced(key, Pieces::Some(Bitfield::new(self.geometry.pieces()))),
             Message::Request(block) => return self.requested(now, key, block).map(|()| Received::Nothing),
             Message::Cancel(block) => return self.cancelled(now, key, block).map(|()| Received::Nothing),
             Message::Reject(block) => self.rejected(now, key, block)?,
@@ -220,10 +224,11 @@ impl Swarm {
     }
 
     /// The peer says what it has.
-    fn introduced(&mut self, key: PeerKey, pieces: Pieces) -> Result<(), Fault> {
-        let Some(peer) = super::peer_of_mut(&mut self.slots, key) else { return Ok(()) };
+    fn introduced(&mut self, key: PeerKey, pieces: Pieces) {
+        let Some(peer) = super::peer_of_mut(&mut self.slots, key) else { return };
         if std::mem::replace(&mut peer.introduced, true) {
-            return Err(Fault::LateBitfield);
+            self.has_more(key, pieces);
+            return;
         }
         match &pieces {
             Pieces::Seed => self.picker.seed_joined(),
@@ -242,7 +247,28 @@ impl Swarm {
         }
         self.wake(key);
         self.close_if_useless(key);
-        Ok(())
+    }
+
+    /// The peer says again what it has. It is to do so in the beginning only (BEP 3), but aria2 does when it got 20 pieces or more
+    /// at once, instead of a `have` for each. It can only have more than before, so that however often it says so, no piece is
+    /// counted twice.
+    fn has_more(&mut self, key: PeerKey, pieces: Pieces) {
+        let Some(peer) = super::peer_of_mut(&mut self.slots, key) else { return };
+        let Pieces::Some(had) = &mut peer.pieces else { return };
+        let mut new = match pieces {
+            Pieces::Seed => Bitfield::full(self.geometry.pieces()),
+            Pieces::Some(bits) => bits,
+        };
+        had.iter().for_each(|piece| {
+            new.remove(piece);
+        });
+        new.iter().for_each(|piece| {
+            had.insert(piece);
+        });
+        peer.useful += new.count_common(self.picker.missing());
+        self.picker.joined(&new);
+        self.wake(key);
+        self.close_if_useless(key);
     }
 
     /// The peer will not answer a request.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use crate::piece::Order;
-use crate::wire::{Message, encode};
+use crate::wire::{BLOCK_LEN, Message, encode};
 
 use super::partial::{BlockState, Partial};
 use super::peer::{BlockRef, Peer, Request};
@@ -26,12 +26,26 @@ const MAX_ENDGAME_REQUESTS: u32 = 16;
 /// The most peers that a block is requested from.
 const MAX_RIVALS: u8 = 3;
 
+/// For how long there is to do at most, where there is a limit for what comes: as long as a peer's queue is at least, so that a
+/// limit that nobody notices changes nothing.
+const QUEUE: Duration = Duration::from_secs(2);
+
+/// The fewest requests at a time, however low the limit is: one being answered, one on its way.
+const MIN_IN_FLIGHT: f64 = 2.0;
+
+/// How many late pieces are looked at for one that another peer could bring sooner.
+const MAX_LATE: usize = 4;
+
+/// Nobody is helped who is done sooner than twice this.
+const LEAST_DELAY: Duration = Duration::from_millis(500);
+
 /// Who will be done with its requests in this time is not helped in the end.
 const SOON: Duration = Duration::from_secs(2);
 
 impl Swarm {
     /// Requests blocks of the peer until its window is full.
     pub(super) fn request(&mut self, now: Instant, key: PeerKey, claims: &mut dyn Claims, out: &mut BytesMut) {
+        let mut allowance = self.allowance();
         loop {
             let Some(peer) = super::peer_of_mut(&mut self.slots, key) else { return };
             if peer.chokes_us && peer.allowed.is_empty() {
@@ -41,7 +55,7 @@ impl Swarm {
                 peer.hungry = false;
                 return;
             }
-            if peer.rejects_all() {
+            if allowance == Some(0) || peer.rejects_all() {
                 peer.hungry = true;
                 return;
             }
@@ -60,6 +74,7 @@ impl Swarm {
                 // Whoever had nothing to send is not late.
                 peer.last_block = now;
             }
+            allowance = allowance.map(|blocks| blocks - 1);
             peer.live += 1;
             peer.last_wanted = now;
             peer.requests.push_back(Request { block, at: now, stale: false });
@@ -67,8 +82,20 @@ impl Swarm {
         }
     }
 
+    /// How many more blocks may be asked for, if there is a limit: as many as it lets through in a while, without those that will
+    /// come in that time. What a slow peer was asked for and doesn't send in it is not in anybody's way.
+    fn allowance(&self) -> Option<u32> {
+        let block = f64::from(BLOCK_LEN);
+        let most = (self.down_limit? as f64 * QUEUE.as_secs_f64() / block).ceil().max(MIN_IN_FLIGHT);
+        let coming: f64 = self.connected_peers().map(|(_, peer)| peer.coming_within(QUEUE)).sum();
+        Some((most - coming / block).ceil().max(0.0) as u32)
+    }
+
     /// A block of another piece than before.
     fn next_block(&mut self, now: Instant, key: PeerKey, claims: &mut dyn Claims) -> Option<BlockRef> {
+        if let Some(block) = self.late(now, key) {
+            return Some(block);
+        }
         let row = self
             .urgent(now, key, claims)
             .or_else(|| self.allowed(now, key, claims))
@@ -112,6 +139,25 @@ impl Swarm {
         }
     }
 
+    /// A block of a piece that somebody has been waiting for too long, as who was asked for it takes much longer than this peer.
+    fn late(&mut self, now: Instant, key: PeerKey) -> Option<BlockRef> {
+        let peer = self.peer(key).filter(|peer| !peer.parole)?;
+        let own = peer.backlog().max(LEAST_DELAY);
+        let block = self.picker.overdue(now).take(MAX_LATE).find_map(|piece| {
+            let row = self.partials.find(piece)?;
+            let partial = self.partials.get(row).filter(|partial| !partial.solo && is_on_offer(partial, peer))?;
+            // Who asked one already asked another: a third would only cost.
+            let is_once = |block: BlockRef| partial.blocks.get(block.index as usize) == Some(&BlockState::Requested(1));
+            let slower =
+                self.connected_peers().filter(|(other, slow)| *other != key && slow.backlog() > own.saturating_mul(2));
+            let requests = slower.flat_map(|(_, slow)| slow.requests.iter().filter(|request| !request.stale));
+            let blocks = requests.map(|request| request.block).filter(|block| block.piece == piece && is_once(*block));
+            blocks.min_by_key(|block| block.index)
+        })?;
+        self.partials.take_again(block);
+        Some(block)
+    }
+
     /// While the peer chokes us: one of the pieces that it allows all the same.
     fn allowed(&mut self, now: Instant, key: PeerKey, claims: &mut dyn Claims) -> Option<u32> {
         let peer = self.peer(key)?;
@@ -138,10 +184,13 @@ impl Swarm {
         let open = self.partials.open().iter().take(MAX_COMPARED);
         let rows = open.filter_map(|row| Some((*row, self.partials.get(*row)?)));
         let usable = rows.filter(|(_, partial)| may_join(partial, peer, key) && is_on_offer(partial, peer));
+        if self.picker.order() == Order::Sequential {
+            return usable.min_by_key(|(_, partial)| partial.piece).map(|(row, _)| row);
+        }
         let rank = |partial: &Partial| (self.picker.availability(partial.piece), partial.missing);
         let (row, (availability, _)) =
             usable.map(|(row, partial)| (row, rank(partial))).min_by_key(|(_, rank)| *rank)?;
-        if self.picker.order() == Order::Sequential || self.partials.len() > PARTIALS_PER_PEER * self.count {
+        if self.partials.len() > PARTIALS_PER_PEER * self.count {
             return Some(row);
         }
         let rarest = self.picker.pick(peer_of(&self.slots, key)?.pieces.as_has());

@@ -2,6 +2,7 @@ mod content;
 mod network;
 mod patience;
 mod poison;
+mod reading;
 mod rules;
 mod simulation;
 mod uploads;

@@ -44,6 +44,11 @@ impl Window {
         Self { size: MIN, max: DEFAULT_MAX, slow_start: true, last_rate: 0.0, shortest: None }
     }
 
+    /// Whether nobody knows yet how fast the peer is.
+    pub(super) fn is_starting(&self) -> bool {
+        self.slow_start
+    }
+
     pub(super) fn size(&self) -> u32 {
         self.size
     }

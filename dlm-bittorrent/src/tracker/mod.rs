@@ -13,4 +13,4 @@ pub mod wire;
 pub use announce::{Announce, AnnounceReply, Event, MAX_INTERVAL, MAX_PEERS, MIN_INTERVAL, Swarm};
 pub use exchange::{Answer, Connection, Step, Task, UdpExchange};
 pub use tiers::{Ask, Tiers};
-pub use url::{TrackerUrl, is_local};
+pub use url::TrackerUrl;

@@ -1,10 +1,10 @@
 //! [`TrackerUrl`]: where a tracker is, and whether dlm may go there.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use dlm_api::{Error, ErrorKind, Result, redact};
-use url::{Host, Url};
+use dlm_http::has_local_host;
+use url::Url;
 
 /// The longest URL, in bytes: what servers and proxies take.
 const MAX_LEN: usize = 4096;
@@ -13,8 +13,8 @@ const MAX_LEN: usize = 4096;
 ///
 /// Anyone can make a torrent, so its trackers could have dlm send requests to the machine it runs on and to others beside
 /// it, which the torrent's maker can't reach. A tracker at such an address is only taken if its path ends with `announce`
-/// as trackers' do ([`may_connect`](Self::may_connect)); one that is asked by UDP is taken, since nothing else answers
-/// what is sent there.
+/// as trackers' do ([`may_be_local`](Self::may_be_local)); one that is asked by UDP is taken, since nothing else answers
+/// what is sent there. Nor does dlm follow a redirect from elsewhere to such an address, whatever its path.
 ///
 /// `Display` and `Debug` hide its query, and the path of trackers that have a user's key there.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -37,22 +37,14 @@ impl TrackerUrl {
         if !matches!(url.scheme(), "http" | "https" | "udp") {
             return bad(ErrorKind::Unsupported, "no tracker is asked with this scheme");
         }
-        let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
+        if url.host_str().is_none_or(str::is_empty) {
             return bad(ErrorKind::InvalidInput, "a tracker without a host");
-        };
+        }
         if url.port() == Some(0) {
             return bad(ErrorKind::InvalidInput, "a tracker without a port");
         }
-        let address = match url.host() {
-            Some(Host::Ipv4(address)) => Some(address.into()),
-            Some(Host::Ipv6(address)) => Some(address.into()),
-            // The host of a scheme that is not one of the web's stays as it is written.
-            _ => host.parse().ok(),
-        };
-        let is_localhost =
-            host.trim_end_matches('.').rsplit('.').next().is_some_and(|end| end.eq_ignore_ascii_case("localhost"));
         let this = Self { text: text.to_owned(), url };
-        if address.is_some_and(|address| !this.may_connect(address)) || (is_localhost && !this.is_announce()) {
+        if has_local_host(&this.url) && !this.may_be_local() {
             return bad(ErrorKind::Denied, "a local address that is not like a tracker's");
         }
         Ok(this)
@@ -78,44 +70,17 @@ impl TrackerUrl {
         self.url.port_or_known_default().unwrap_or(80)
     }
 
-    /// Whether dlm may connect to this address for it. To be asked of every address that the host's name resolves to, and
-    /// again of the URL and the addresses that a redirect leads to.
-    pub fn may_connect(&self, address: IpAddr) -> bool {
-        self.is_udp() || self.is_announce() || !is_local(address)
-    }
-
-    /// Whether the last component of the path is `announce`, or that with an extension.
-    fn is_announce(&self) -> bool {
-        let last = self.url.path().rsplit('/').next().unwrap_or_default();
-        last.strip_prefix("announce").is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    /// Whether it may be at a local address: what a name resolves to is only known when dlm connects.
+    pub fn may_be_local(&self) -> bool {
+        self.is_udp() || is_like_a_trackers(&self.url)
     }
 }
 
-/// Whether an address belongs to this machine or to those beside it.
-pub fn is_local(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            v4.is_loopback()
-                || v4.is_private()
-                || v4.is_link_local()
-                || v4.is_broadcast()
-                || v4.is_multicast()
-                || a == 0
-                // Shared by a provider's customers (RFC 6598).
-                || (a == 100 && (64..128).contains(&b))
-        }
-        IpAddr::V6(v6) => {
-            v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_unique_local()
-                || v6.is_unicast_link_local()
-                || v6.is_multicast()
-                // What a gateway turns into IPv4 (RFC 6052).
-                || matches!(v6.segments(), [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-                    if is_local(IpAddr::V4((u32::from(high) << 16 | u32::from(low)).into())))
-        }
-    }
+/// Whether the last component of the path is `announce`, or `scrape`, or that with an extension.
+pub(super) fn is_like_a_trackers(url: &Url) -> bool {
+    let last = url.path().rsplit('/').next().unwrap_or_default();
+    let rest = last.strip_prefix("announce").or_else(|| last.strip_prefix("scrape"));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 impl fmt::Display for TrackerUrl {
@@ -196,6 +161,7 @@ mod tests {
                 ("/announce", true),
                 ("/announce?key=1", true),
                 ("/key/announce.php", true),
+                ("/scrape", true),
                 ("", false),
                 ("/admin", false),
                 ("/announced", false),
@@ -215,9 +181,10 @@ mod tests {
 
     #[test]
     fn names_are_looked_at_once_they_are_resolved() {
-        let tracker = TrackerUrl::parse("http://rebind.example/admin").unwrap();
-        assert!(!tracker.may_connect("127.0.0.1".parse().unwrap()));
-        assert!(tracker.may_connect("1.1.1.1".parse().unwrap()));
+        assert!(!TrackerUrl::parse("http://rebind.example/admin").unwrap().may_be_local());
+        for url in ["http://rebind.example/announce.php", "udp://rebind.example/admin"] {
+            assert!(TrackerUrl::parse(url).unwrap().may_be_local());
+        }
     }
 
     #[test]

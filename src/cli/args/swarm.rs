@@ -41,6 +41,13 @@ pub struct SwarmArgs {
     #[arg(long, value_name = "RATE", value_parser = parse_rate, help_heading = "Torrents")]
     pub upload_limit: Option<u64>,
 
+    /// Have nothing to do with peers at the addresses in this file. Can be repeated
+    ///
+    /// The lists that others use are understood: ipfilter.dat of eMule, .p2p of PeerGuardian, and ranges, networks
+    /// (1.2.3.0/24) or addresses, one a line. Trackers and web seeds are not looked at.
+    #[arg(long = "ip-filter", value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Torrents")]
+    pub ip_filters: Vec<PathBuf>,
+
     /// At most this many peers for a torrent [default: 50]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=4096), help_heading = "Torrents")]
     pub max_peers: Option<u16>,

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueHint};
+use clap::{ArgAction, Args, Subcommand, ValueHint};
 use dlm_bittorrent::tracker::TrackerUrl;
 use url::Url;
 
-use super::swarm::parse_tracker;
+use super::swarm::{SwarmArgs, parse_tracker};
 use crate::cli::units::parse_size;
 
 const CREATE_EXAMPLES: &str = "\
@@ -24,6 +24,25 @@ Exit codes:
   3  something is missing or damaged; what is listed on standard output
   5  something may not be read";
 
+const SEED_GOAL: &str = "Until when: ratio=1.5, time=2h, ratio=2,time=1h, or forever [default: forever]";
+
+/// Said below the options of `dlm seed`.
+pub(super) const SEED_HELP: &str = "\
+Examples:
+  Give a folder to others until twice as much was given, or it is interrupted:
+    dlm seed ~/photos photos.torrent --seed ratio=2
+
+  Files of several torrents, which are all in one folder:
+    dlm seed /srv/mirror *.torrent
+
+Exit codes:
+  0    the goal was reached, or it was interrupted while it gave
+  2    the command line, or something it names, makes no sense
+  3    no piece is right
+  4    none of the files is there
+  5    something may not be read
+  130  interrupted while it checked";
+
 /// What to do with a torrent.
 #[derive(Subcommand, Debug)]
 #[allow(clippy::exhaustive_enums)]
@@ -36,7 +55,7 @@ pub enum TorrentCommand {
     Create(CreateArgs),
     /// Show what a torrent or a magnet link says
     ///
-    /// Nothing is fetched. Trackers are shown in full: some have a key of yours in their URL.
+    /// Nothing is fetched or asked, except with --scrape. Trackers are shown in full: some have a key of yours in their URL.
     Show(ShowArgs),
     /// Check files on disk against a torrent
     ///
@@ -95,6 +114,10 @@ pub struct ShowArgs {
     #[arg(value_name = "FILE|MAGNET", value_hint = ValueHint::FilePath)]
     pub torrent: PathBuf,
 
+    /// Ask its trackers how many peers there are, and how often it was downloaded
+    #[arg(long)]
+    pub scrape: bool,
+
     /// Print it as one line of JSON; docs/json-torrent.md describes it
     #[arg(long)]
     pub json: bool,
@@ -111,6 +134,37 @@ pub struct VerifyArgs {
     /// The file or folder of the torrent, or the folder in which that is
     #[arg(value_hint = ValueHint::AnyPath)]
     pub path: PathBuf,
+}
+
+/// The options of `dlm seed`.
+#[derive(Args, Clone, Debug)]
+#[command(mut_arg("seed", |seed| seed.default_value("forever").help(SEED_GOAL).long_help(None)))]
+#[command(mut_arg("torrents", |torrents| torrents.help("The same as TORRENT").hide_short_help(true)))]
+#[allow(clippy::exhaustive_structs)]
+pub struct SeedArgs {
+    /// The file or folder of the torrent, or the folder in which that is
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub path: PathBuf,
+
+    /// The torrent file; - is standard input. Several may have their files at PATH
+    #[arg(required_unless_present = "torrents", value_name = "TORRENT", value_hint = ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
+
+    /// Who is spoken to, and for how long.
+    #[command(flatten)]
+    pub swarm: SwarmArgs,
+
+    /// Print what happens as JSON on standard output, one event a line; docs/json-events.md describes them
+    #[arg(long, help_heading = "What is shown")]
+    pub json: bool,
+
+    /// Show errors only
+    #[arg(short, long, help_heading = "What is shown")]
+    pub quiet: bool,
+
+    /// Show what happens inside, on standard error; -vv shows more
+    #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet", help_heading = "What is shown")]
+    pub verbose: u8,
 }
 
 fn parse_web_seed(text: &str) -> Result<Url, String> {

@@ -93,6 +93,11 @@ enum Line<'a> {
         entry: usize,
         path: &'a str,
     },
+    Checked {
+        download: usize,
+        pieces: u64,
+        right: u64,
+    },
     Resumed {
         download: usize,
         bytes: u64,
@@ -194,6 +199,8 @@ struct Peers {
     connected: u32,
     seeds: u32,
     copies: f64,
+    known_seeds: Option<u32>,
+    known_others: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -232,6 +239,7 @@ impl<'a> Line<'a> {
         Some(match event {
             Event::State(state) => Self::State { download, state: state_name(*state)? },
             Event::Named { entry, path } => Self::Named { download, entry: index(entry), path: path.as_str() },
+            Event::Checked { pieces, right } => Self::Checked { download, pieces: *pieces, right: *right },
             Event::Resumed { bytes } => Self::Resumed { download, bytes: *bytes },
             Event::Container { source, bytes } => Self::Container { download, source, bytes: *bytes },
             Event::Progress(progress) => Self::Progress { download, progress: counts(progress) },
@@ -299,6 +307,7 @@ impl<'a> Line<'a> {
 fn state_name(state: State) -> Option<&'static str> {
     Some(match state {
         State::Starting => "starting",
+        State::Checking => "checking",
         State::Running => "running",
         State::Paused => "paused",
         State::Finishing => "finishing",
@@ -335,6 +344,8 @@ fn counts(progress: &Progress) -> Counts {
             connected: peers.connected,
             seeds: peers.seeds,
             copies: f64::from(peers.copies_in_thousandths) / 1000.0,
+            known_seeds: peers.known_seeds,
+            known_others: peers.known_others,
         }),
         connections: progress.connections,
         elapsed_ms: millis(progress.elapsed),

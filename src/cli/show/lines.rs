@@ -127,7 +127,7 @@ mod tests {
             lines.event(0, &Event::State(State::Sharing), start).unwrap();
             lines.event(0, &Event::Progress(some_progress()), start + EVERY).unwrap();
         });
-        assert_eq!(out, "f.iso: everything is here and checked; seeding\nf.iso: seeding\n");
+        assert_eq!(out, "f.iso: what is here is checked; seeding\nf.iso: seeding\n");
     }
 
     #[test]

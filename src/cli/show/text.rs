@@ -54,10 +54,13 @@ pub(super) fn sharing(progress: &Progress) -> String {
 fn exchange(progress: &Progress, line: &mut String) {
     if let Some(peers) = progress.peers {
         let plural = |n| if n == 1 { "" } else { "s" };
-        let Peers { connected, seeds, copies_in_thousandths, .. } = peers;
+        let Peers { connected, seeds, copies_in_thousandths, known_seeds, known_others, .. } = peers;
         let copies = f64::from(copies_in_thousandths) / 1000.0;
-        let _ =
-            write!(line, ", {connected} peer{} ({seeds} seed{}), {copies:.2} copies", plural(connected), plural(seeds));
+        let _ = write!(line, ", {connected} peer{} ({seeds} seed{})", plural(connected), plural(seeds));
+        if let (Some(seeds), Some(others)) = (known_seeds, known_others) {
+            let _ = write!(line, " of {} ({seeds})", seeds.saturating_add(others));
+        }
+        let _ = write!(line, ", {copies:.2} copies");
     }
     if progress.uploaded > 0 {
         let _ = write!(line, ", up {}/s", size(progress.upload_rate));
@@ -81,7 +84,12 @@ fn percent(part: u64, whole: u64) -> u64 {
 /// What is worth a line of its own among the events.
 pub(super) fn event(event: &Event) -> Option<String> {
     Some(match event {
-        Event::State(State::Sharing) => format!("everything is here and checked; {SEEDING}"),
+        Event::State(State::Checking) => "checking what is there".to_owned(),
+        Event::State(State::Sharing) => format!("what is here is checked; {SEEDING}"),
+        Event::Checked { pieces, right } => match pieces - right {
+            0 => format!("checked: all {pieces} pieces are right"),
+            wrong => format!("checked: {right} of {pieces} pieces are right; missing or damaged: {wrong}"),
+        },
         Event::Resumed { bytes } => format!("going on after {}", size(*bytes)),
         Event::Container { source, .. } => format!("fetching what {} leads to", plain(source)),
         Event::SourceRetry { source, reason, after } => {
@@ -197,11 +205,13 @@ pub(super) mod tests {
         assert_eq!(progress(&p), start);
         (p.uploaded, p.upload_rate) = (3 << 29, 1 << 20);
         assert_eq!(progress(&p), format!("{start}, up 1.00 MiB/s, ratio 0.50"));
+        p.peers = Some(Peers::new(3, 1, 2_500).with_known(40, 80));
+        assert!(progress(&p).contains(", 3 peers (1 seed) of 120 (40), 2.50 copies, "), "{}", progress(&p));
         p.peers = Some(Peers::new(1, 2, 0));
         assert_eq!(sharing(&p), "seeding, 1 peer (2 seeds), 0.00 copies, up 1.00 MiB/s, ratio 0.50");
         p.total = Some(0);
         assert!(sharing(&p).ends_with(", up 1.00 MiB/s"), "{}", sharing(&p));
-        assert_eq!(event(&Event::State(State::Sharing)).as_deref(), Some("everything is here and checked; seeding"));
+        assert_eq!(event(&Event::State(State::Sharing)).as_deref(), Some("what is here is checked; seeding"));
         assert_eq!(event(&Event::State(State::Running)), None);
     }
 

@@ -6,6 +6,7 @@ use dlm_bittorrent::{Magnet, Metainfo};
 use serde::Serialize;
 
 use super::Failure;
+use super::scrape::{Scraped, scrape};
 use crate::cli::args::ShowArgs;
 use crate::cli::escape::plain;
 use crate::cli::exit::Exit;
@@ -16,8 +17,16 @@ use crate::cli::units::size;
 pub(super) fn run(args: &ShowArgs) -> Result<Exit, Failure> {
     let magnet = args.torrent.to_str().filter(|text| text.get(..7).is_some_and(|s| s.eq_ignore_ascii_case("magnet:")));
     let shown = match magnet {
-        Some(link) => Shown::of_magnet(&link.parse::<Magnet>().map_err(|error| error.chain())?),
-        None => Shown::of_torrent(&super::read(&args.torrent)?.1),
+        Some(link) => {
+            let magnet = link.parse::<Magnet>().map_err(|error| error.chain())?;
+            let swarms = args.scrape.then(|| scrape(|torrents| torrents.magnet(&magnet))).transpose()?;
+            Shown { swarms, ..Shown::of_magnet(&magnet) }
+        }
+        None => {
+            let torrent = super::read(&args.torrent)?.1;
+            let swarms = args.scrape.then(|| scrape(|torrents| torrents.torrent(&torrent))).transpose()?;
+            Shown { swarms, ..Shown::of_torrent(&torrent) }
+        }
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = if args.json { write_json(&mut out, &shown) } else { shown.write(&mut out) };
@@ -40,6 +49,7 @@ struct Shown {
     created_by: Option<String>,
     creation_date: Option<u64>,
     trackers: Vec<Vec<String>>,
+    swarms: Option<Vec<Scraped>>,
     web_seeds: Vec<String>,
     peers: Vec<String>,
     files: Option<Vec<ShownFile>>,
@@ -76,6 +86,7 @@ impl Shown {
             created_by: torrent.created_by().map(str::to_owned),
             creation_date: torrent.creation_date(),
             trackers: torrent.trackers().to_vec(),
+            swarms: None,
             web_seeds: torrent.web_seeds().iter().map(ToString::to_string).collect(),
             peers: Vec::new(),
             files: Some(files.collect()),
@@ -96,6 +107,7 @@ impl Shown {
             created_by: None,
             creation_date: None,
             trackers: magnet.trackers.iter().map(|tracker| vec![tracker.clone()]).collect(),
+            swarms: None,
             web_seeds: magnet.web_seeds.iter().map(ToString::to_string).collect(),
             peers: magnet.peers.iter().map(ToString::to_string).collect(),
             files: None,
@@ -127,6 +139,9 @@ impl Shown {
         }
         for (tier, urls) in self.trackers.iter().enumerate() {
             urls.iter().try_for_each(|url| line(&format!("tracker {}", tier + 1), url))?;
+        }
+        for swarm in self.swarms.iter().flatten() {
+            line("swarm", &format!("{} ({})", swarm.line(), swarm.tracker))?;
         }
         self.web_seeds.iter().try_for_each(|url| line("web seed", url))?;
         self.peers.iter().try_for_each(|peer| line("peer", peer))?;
@@ -176,7 +191,8 @@ mod tests {
         let document = include_str!("../../../docs/json-torrent.md");
         let value = serde_json::to_value(hostile()).unwrap();
         let fields = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-        for field in fields(&value).into_iter().chain(fields(&value["files"][0])) {
+        let swarm = ["tracker", "seeds", "leechers", "downloaded", "error"].map(str::to_owned);
+        for field in fields(&value).into_iter().chain(swarm).chain(fields(&value["files"][0])) {
             assert!(document.contains(&format!("\n| `{field}` |")), "{field}");
         }
     }

@@ -48,7 +48,7 @@ enum Finding {
 
 /// Where each file is, if it is there: below `path`, or below the folder that `path` is in, whichever has more of them.
 /// A file may be called as the torrent calls it, or as dlm does, who makes names safe.
-fn place(torrent: &Metainfo, path: &Path) -> Vec<Option<PathBuf>> {
+pub(in crate::cli) fn place(torrent: &Metainfo, path: &Path) -> Vec<Option<PathBuf>> {
     let is_single = torrent.info().is_single();
     if is_single && !path.is_dir() {
         return vec![Some(path.to_owned())];

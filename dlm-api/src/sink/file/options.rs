@@ -19,8 +19,9 @@ pub enum OnExists {
     Rename,
     /// It is left as it is, and nothing is fetched ([`Prepared::skip`](crate::Prepared::skip)).
     Skip,
-    /// It is taken over: its bytes may be the right ones ([`Prepared::taken_over`](crate::Prepared::taken_over)). If all are,
-    /// nothing is written, and it stays where it is. Before the first write, and before a reset, it becomes the `.part`, so
+    /// It is taken over: its bytes may be the right ones ([`Prepared::taken_over`](crate::Prepared::taken_over)). What the
+    /// digests of its pieces, or one of the whole that the caller gave, prove to be right is not fetched; without either all of
+    /// it is. If all are right, nothing is written, and it stays where it is. Before the first write, and before a reset, it becomes the `.part`, so
     /// that the final name never shows what is not finished. What was taken over is not removed when the download is given
     /// up. If there is a `.part` as well, the download fails with [`ErrorKind::Exists`](crate::ErrorKind::Exists), since nobody
     /// can say which of the two is meant.

@@ -98,6 +98,7 @@ impl Part {
     pub(super) fn take_over(
         folder: &Arc<Folder>,
         pool: &Arc<Pool>,
+        asked: EntryPath,
         path: EntryPath,
         suffix: &'static str,
     ) -> Result<Opened> {
@@ -110,7 +111,7 @@ impl Part {
         let room = pool.room();
         let acquired = acquire_final(folder, path.file_name()).map_err(|e| failed("cannot open the file", &at, e))?;
         let Some(acquired) = acquired else { return Ok(Opened::Locked) };
-        Self::of(acquired, Stage::InPlace, folder, path.clone(), path, suffix, |file| Handle::opened(file, &room))
+        Self::of(acquired, Stage::InPlace, folder, asked, path, suffix, |file| Handle::opened(file, &room))
     }
 
     fn of(

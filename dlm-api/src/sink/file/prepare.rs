@@ -7,7 +7,7 @@ use rustix::fs::{FileType, OFlags};
 use super::part::{Opened, Part};
 use super::place::{Final, Place};
 use super::rest::Unwanted;
-use super::{Inner, MAX_NUMBER, OnExists, being_written, exists};
+use super::{Inner, MAX_NUMBER, OnExists, being_written, exists, replaced};
 use crate::error::{Error, ErrorKind, Result};
 use crate::folder::pool::Handle;
 use crate::folder::{failed, stamp_of};
@@ -43,6 +43,11 @@ impl Inner {
                 slot.set(Place::None);
                 self.rests.leave(&unwanted, unwanted.file.is_new)?;
             }
+            Place::Final(file) if file.asked == entry.path && entry.is_wrong => {
+                let part = Arc::new(self.take_back(&file)?);
+                slot.set(Place::Part(part.clone()));
+                return self.ready(&part, entry);
+            }
             Place::Final(file) if file.asked == entry.path => {
                 let existing = vec![Span::new(entry.id, 0..file.len)];
                 return Ok(Prepared::empty()
@@ -54,6 +59,9 @@ impl Inner {
         }
 
         slot.set(Place::None);
+        if entry.only_look && entry.kind != EntryKind::Padding && !self.is_there(entry)? {
+            return Ok(Prepared::empty());
+        }
         let (place, prepared) = match entry.kind {
             EntryKind::File => self.prepare_file(entry)?,
             EntryKind::Padding => (Place::Padding(entry.len), Prepared::empty()),
@@ -72,7 +80,7 @@ impl Inner {
                 .with_is_finished(true);
             return Ok((Place::Final(Arc::new(file)), prepared));
         }
-        let Some(part) = self.open(&entry.path)?.map(Arc::new) else {
+        let Some(part) = self.open(entry)?.map(Arc::new) else {
             let prepared = Prepared::empty().with_skip(true).with_path(entry.path.clone());
             return Ok((Place::Skipped(entry.path.clone()), prepared));
         };
@@ -86,27 +94,64 @@ impl Inner {
         }
     }
 
+    /// Whether there is a file of an entry, finished or not. Makes nothing.
+    fn is_there(&self, entry: &Entry) -> Result<bool> {
+        if entry.kind != EntryKind::File {
+            return Ok(false);
+        }
+        let path = entry.placed.as_ref().unwrap_or(&entry.path);
+        let folder = match self.folder(path, false) {
+            Err(error) if is_missing(&error) => return Ok(false),
+            folder => folder?,
+        };
+        let is_there = |name: &str| {
+            let kind =
+                folder.kind_of(name).map_err(|e| failed("cannot look for the file", &folder.path().join(name), e));
+            kind.map(|kind| kind.is_some())
+        };
+        Ok(is_there(path.file_name())? || is_there(&format!("{}{PART}", path.file_name()))?)
+    }
+
+    /// A finished file is to be written again: it is a part file from here on.
+    fn take_back(&self, file: &Final) -> Result<Part> {
+        let folder = self.folder(&file.path, false)?;
+        let at = folder.path().join(file.path.file_name());
+        match Part::take_over(&folder, &self.pool, file.asked.clone(), file.path.clone(), PART)? {
+            Opened::Ours(part) if part.stamp == file.stamp => {
+                part.open_to_write()?;
+                Ok(part)
+            }
+            Opened::Ours(_) => Err(replaced(&at)),
+            Opened::Locked => Err(being_written(&at)),
+        }
+    }
+
     /// The file that an earlier run gave its final name.
     fn finished_before(&self, entry: &Entry) -> Result<Option<Final>> {
         let (Some(known), Some(len)) = (entry.known, entry.len) else { return Ok(None) };
-        let folder = self.folder(&entry.path, true)?;
-        let at = folder.path().join(entry.path.file_name());
+        let path = entry.placed.as_ref().unwrap_or(&entry.path).clone();
+        let folder = self.folder(&path, true)?;
+        let at = folder.path().join(path.file_name());
         let look = || -> std::io::Result<bool> {
             // It was there a moment ago, or never.
-            if folder.kind_of(entry.path.file_name())? != Some(FileType::RegularFile) {
+            if folder.kind_of(path.file_name())? != Some(FileType::RegularFile) {
                 return Ok(false);
             }
-            let file = folder.open(entry.path.file_name(), OFlags::RDONLY)?;
+            let file = folder.open(path.file_name(), OFlags::RDONLY)?;
             Ok(stamp_of(&file)?.inode == known.inode && file.metadata()?.len() == len)
         };
         let is_it = look().map_err(|e| failed("cannot look at the file", &at, e))?;
-        let (asked, path) = (entry.path.clone(), entry.path.clone());
+        let asked = entry.path.clone();
         let handle = Handle::closed(&self.pool);
         Ok(is_it.then_some(Final { asked, path, stamp: known, len, handle, unsynced: None }))
     }
 
     /// The part file under the first name that may be used; `None` if the file is there and is to be left as it is.
-    fn open(&self, asked: &EntryPath) -> Result<Option<Part>> {
+    fn open(&self, entry: &Entry) -> Result<Option<Part>> {
+        let asked = &entry.path;
+        if let Some(part) = self.open_placed(entry)? {
+            return Ok(Some(part));
+        }
         let folder = self.folder(asked, true)?;
         let mut path = asked.clone();
         for number in 1..=MAX_NUMBER {
@@ -119,7 +164,9 @@ impl Inner {
                     return Err(Error::new(ErrorKind::Exists, "a folder has that name").with("path", at.display()));
                 }
                 (Some(_), OnExists::Overwrite) => Some(open_part()?),
-                (Some(_), OnExists::Check) => Some(Part::take_over(&folder, &self.pool, path.clone(), PART)?),
+                (Some(_), OnExists::Check) => {
+                    Some(Part::take_over(&folder, &self.pool, asked.clone(), path.clone(), PART)?)
+                }
                 (Some(_), OnExists::Rename) => None,
                 (Some(_), OnExists::Skip) => return Ok(None),
                 (Some(_), OnExists::Fail) => return Err(exists(&at)),
@@ -134,6 +181,24 @@ impl Inner {
         Err(Error::new(ErrorKind::Exists, "no free name was found for the file")
             .with("path", asked)
             .with("tried", MAX_NUMBER))
+    }
+
+    /// The part file where an earlier run put the entry, if it is still there.
+    fn open_placed(&self, entry: &Entry) -> Result<Option<Part>> {
+        let Some(path) = entry.placed.as_ref().filter(|_| self.options.on_exists == OnExists::Rename) else {
+            return Ok(None);
+        };
+        let folder = self.folder(path, true)?;
+        let part = format!("{}{PART}", path.file_name());
+        let look = || Ok::<_, std::io::Error>((folder.kind_of(path.file_name())?, folder.kind_of(&part)?));
+        let there = look().map_err(|e| failed("cannot look for the file", &folder.path().join(&part), e))?;
+        if !matches!(there, (None, Some(FileType::RegularFile))) {
+            return Ok(None);
+        }
+        match Part::open(&folder, &self.pool, entry.path.clone(), path.clone(), PART)? {
+            Opened::Ours(part) => Ok(Some(part)),
+            Opened::Locked => Ok(None),
+        }
     }
 
     fn ready(&self, part: &Part, entry: &Entry) -> Result<Prepared> {
@@ -186,6 +251,12 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// Whether what was to be opened is not there.
+fn is_missing(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn is_place_of(unwanted: &Unwanted, entry: &Entry) -> bool {

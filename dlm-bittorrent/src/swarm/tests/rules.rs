@@ -84,19 +84,13 @@ fn a_piece_is_claimed_requested_in_order_and_told_to_those_who_lack_it() {
 
 #[test]
 fn who_breaks_a_rule_is_told_from_who_does_not() {
-    let cases: [(&[Message], Fault); 9] = [
+    let cases: [(&[Message], Fault); 6] = [
         (&[Message::Have(9)], Fault::NoSuchPiece),
         (&[Message::AllowedFast(9)], Fault::NoSuchPiece),
         (&[Message::Suggest(9)], Fault::NoSuchPiece),
-        (&[Message::HaveNone, Message::HaveAll], Fault::LateBitfield),
-        (&[Message::Have(1), Message::HaveAll], Fault::LateBitfield),
         (&[Message::Bitfield(Bytes::from_static(&[0, 1]))], Fault::BadBitfield),
         (&[Message::Bitfield(Bytes::from_static(&[0]))], Fault::BadBitfield),
-        (
-            &[Message::Bitfield(Bytes::from_static(&[0, 0])), Message::Bitfield(Bytes::from_static(&[0, 0]))],
-            Fault::LateBitfield,
-        ),
-        (&[Message::Have(1), Message::Bitfield(Bytes::from_static(&[0, 0]))], Fault::LateBitfield),
+        (&[Message::HaveAll, Message::Bitfield(Bytes::from_static(&[0]))], Fault::BadBitfield),
     ];
     for (messages, fault) in cases {
         let mut test = Scripted::new(9, 1);
@@ -109,6 +103,31 @@ fn who_breaks_a_rule_is_told_from_who_does_not() {
     let mut test = Scripted::new(9, 1);
     let key = test.connect_as(1, Reserved::EXTENSIONS);
     assert_eq!(test.swarm.received(test.now, key, Message::HaveAll), Err(Fault::NotAgreed));
+}
+
+/// As aria2 does it.
+#[test]
+fn a_peer_may_say_again_what_it_has_and_has_no_less_than_before() {
+    let mut test = Scripted::new(9, 1);
+    let (key, other) = (test.connect(1), test.connect(2));
+    test.hear(other, Message::HaveNone);
+    let availability = |test: &Scripted| (0..9).map(|piece| test.swarm.picker.availability(piece)).collect::<Vec<_>>();
+    for (message, expected) in [
+        (Message::Have(1), [0, 1, 0, 0, 0, 0, 0, 0, 0]),
+        (begin([1, 2, 3], 9), [0, 1, 1, 1, 0, 0, 0, 0, 0]),
+        (begin([2, 4], 9), [0, 1, 1, 1, 1, 0, 0, 0, 0]),
+        (Message::HaveNone, [0, 1, 1, 1, 1, 0, 0, 0, 0]),
+        (Message::HaveAll, [1; 9]),
+        (Message::HaveAll, [1; 9]),
+        (begin([0], 9), [1; 9]),
+    ] {
+        test.hear(key, message);
+        assert_eq!(availability(&test), expected);
+        check(&test.swarm, Some(&test.ledger));
+    }
+    assert!(test.swarm.peer(key).unwrap().is_seed());
+    test.swarm.disconnected(test.now, key);
+    assert_eq!(availability(&test), [0; 9]);
 }
 
 #[test]
@@ -414,4 +433,20 @@ fn a_network_of_ipv6_is_one_address() {
     assert_eq!(connect(1, "[2001:db8::1]:1"), None);
     assert_eq!(connect(2, "[2001:db8::2]:1"), Some(Refusal::TooManyAtAddress));
     assert_eq!(connect(3, "[2001:db8:0:1::2]:1"), None);
+}
+
+/// Both ends of a connection prefer the same ones, once they know where they are (BEP 40).
+#[test]
+fn our_address_as_others_see_it_decides_whom_we_prefer() {
+    use crate::peer::{Origin, Room, Voter, canonical_priority};
+    let ours: SocketAddr = "123.213.32.10:6881".parse().unwrap();
+    let known: Vec<SocketAddr> = (1..=40).map(|n| SocketAddr::from(([n, 7, 7, 7], 6881))).collect();
+    let mut test = Scripted::new(4, 1);
+    known.iter().for_each(|address| _ = test.swarm.addresses().add(*address, Origin::Tracker));
+    test.swarm.told_our_address(Voter::Peer(known[0].ip()), ours.ip(), ours.port());
+    test.swarm.told_our_address(Voter::Peer(known[1].ip()), "10.0.0.1".parse().unwrap(), ours.port());
+    test.swarm.told_our_address(Voter::Tracker(0), "2606:4700::1".parse().unwrap(), ours.port());
+    let best = known.iter().max_by_key(|address| canonical_priority(ours, **address)).copied();
+    let room = Room { half_open: 9, connections: 9 };
+    assert_eq!(test.swarm.addresses().next(test.now, room), best);
 }

@@ -144,7 +144,11 @@ fn what_is_not_known_is_null() {
     let mut progress = Progress::default();
     progress.peers = Some(dlm_api::Peers::new(3, 1, 1_250));
     let peers = event(&Event::Progress(progress))["peers"].clone();
-    assert_eq!(peers, json!({"connected": 3, "seeds": 1, "copies": 1.25}));
+    let nobody_knows = json!({"connected": 3, "seeds": 1, "copies": 1.25, "known_seeds": null, "known_others": null});
+    assert_eq!(peers, nobody_knows);
+    progress.peers = Some(dlm_api::Peers::new(3, 1, 1_250).with_known(7, 9));
+    let peers = event(&Event::Progress(progress))["peers"].clone();
+    assert_eq!(peers, json!({"connected": 3, "seeds": 1, "copies": 1.25, "known_seeds": 7, "known_others": 9}));
     let value = event(&Event::Progress(Progress::default()));
     assert_eq!((&value["total"], &value["eta_ms"]), (&Value::Null, &Value::Null));
 }

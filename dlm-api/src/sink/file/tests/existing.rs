@@ -144,3 +144,69 @@ async fn what_may_not_be_written_can_still_be_right() {
         assert_eq!(tree(dir.path()), before, "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_look_makes_nothing() {
+    let dir = folder();
+    let sink = check(dir.path());
+    let wanted = Entry::new(FIRST, EntryPath::new("d/f").unwrap()).with_len(5);
+    let look = wanted.clone().with_only_look(true);
+    assert_eq!(sink.prepare(&look).await.unwrap(), Prepared::empty());
+    assert_eq!(tree(dir.path()), [""; 0]);
+    for there in ["d/f", "d/f.part"] {
+        fs::create_dir_all(dir.path().join("d")).unwrap();
+        fs::write(dir.path().join(there), "hello").unwrap();
+        let sink = check(dir.path());
+        let prepared = sink.prepare(&look).await.unwrap();
+        assert_eq!((prepared.existing, prepared.taken_over), (vec![Span::new(FIRST, 0..5)], there == "d/f"));
+        assert_eq!(sink.read(&Span::new(FIRST, 1..3)).await.unwrap(), "el");
+        assert_eq!(tree(dir.path()), ["d/".to_owned(), format!("{there}=hello")]);
+        fs::remove_file(dir.path().join(there)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_finished_can_be_taken_back() {
+    for on_exists in [OnExists::Fail, OnExists::Rename, OnExists::Check] {
+        let dir = folder();
+        let sink = sink(dir.path(), on_exists);
+        let entry = entry("f").with_len(5);
+        let stamp = sink.prepare(&entry).await.unwrap().stamp;
+        sink.write(FIRST, 0, data("hexlo")).await.unwrap();
+        sink.finish(&entry).await.unwrap();
+        assert_eq!(tree(dir.path()), ["f=hexlo"]);
+        let wrong = entry.clone().with_is_wrong(true);
+        assert_eq!(sink.prepare(&wrong).await.unwrap().stamp, stamp);
+        assert_eq!(tree(dir.path()), ["f.part=hexlo"]);
+        // Twice changes nothing, nor is it written anew.
+        sink.prepare(&wrong).await.unwrap();
+        sink.write(FIRST, 2, data("l")).await.unwrap();
+        sink.finish(&entry).await.unwrap();
+        assert_eq!(tree(dir.path()), ["f=hello"]);
+    }
+    // What somebody else put there is not ours.
+    let dir = folder();
+    let sink = sink(dir.path(), OnExists::Fail);
+    let entry = entry("f").with_len(5);
+    sink.prepare(&entry).await.unwrap();
+    sink.write(FIRST, 0, data("hello")).await.unwrap();
+    sink.finish(&entry).await.unwrap();
+    fs::write(dir.path().join("new"), "other").unwrap();
+    fs::rename(dir.path().join("new"), dir.path().join("f")).unwrap();
+    assert_eq!(sink.prepare(&entry.with_is_wrong(true)).await.unwrap_err().kind(), ErrorKind::Storage);
+    assert_eq!(tree(dir.path()), ["f=other"]);
+}
+
+#[tokio::test]
+async fn another_name_is_found_again() {
+    let dir = there("mine");
+    let renaming = || sink(dir.path(), OnExists::Rename);
+    fs::write(dir.path().join("f.1.part"), "a").unwrap();
+    fs::write(dir.path().join("f.2.part"), "b").unwrap();
+    for placed in ["f.2", "f.1"] {
+        let entry = entry("f").with_len(5).with_placed(Some(EntryPath::new(placed).unwrap()));
+        let prepared = renaming().prepare(&entry).await.unwrap();
+        assert_eq!(prepared.path.unwrap().as_str(), placed);
+        assert_eq!(prepared.existing, [Span::new(FIRST, 0..1)]);
+    }
+}
