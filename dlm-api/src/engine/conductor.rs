@@ -308,6 +308,7 @@ impl Conductor {
         tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
             if let Some(report) = self.turn().await? {
+                self.shared.complete.send_replace(true);
                 return self.share(report).await;
             }
             self.finish_some();

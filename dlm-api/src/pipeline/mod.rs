@@ -58,6 +58,8 @@ pub(crate) type Spawner = Arc<dyn Fn(BoxFuture<'static, ()>) -> AbortHandle + Se
 pub(crate) struct Shared {
     pub(crate) core: Mutex<Core>,
     pub(crate) changed: watch::Sender<()>,
+    /// All that is wanted is here, and the files have their names.
+    pub(crate) complete: watch::Sender<bool>,
     pub(crate) sink: Arc<dyn Sink>,
     pub(crate) info: SinkInfo,
     pub(crate) setup: Setup,
@@ -166,6 +168,7 @@ impl Shared {
         let shared = Self {
             core: Mutex::new(core),
             changed: watch::Sender::new(()),
+            complete: watch::Sender::new(false),
             sink,
             info,
             setup,

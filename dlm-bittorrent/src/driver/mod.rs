@@ -253,6 +253,7 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
             () = announcer.run() => {}
             () = dialer.ended() => {}
             () = torrent.nudge.notified() => {}
+            () = transfer.completed(), if complete_since.is_none() => {}
             window = windows.next() => reading.follow(&torrent, window),
             _ = tick.tick() => {
                 let stats = {
