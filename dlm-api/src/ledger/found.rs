@@ -56,6 +56,11 @@ impl Ledger {
         self.touch(entry);
     }
 
+    /// Whether there are entries that have to be looked at.
+    pub fn is_looking(&self) -> bool {
+        !self.unseen.is_empty()
+    }
+
     /// Whether what was there has to be looked at or checked yet.
     pub fn is_checking(&self) -> bool {
         !self.unseen.is_empty() || !self.recheck.is_empty() || self.rechecking > 0
