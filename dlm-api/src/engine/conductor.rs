@@ -315,13 +315,15 @@ impl Conductor {
             self.end_listings()?;
             self.place_mirrors(&plan.client).await;
             self.start_runners();
+            let is_awaited = self.is_layout_awaited();
             tokio::select! {
                 (i, result) = next_ended(&mut self.runners) => {
                     if let Some(report) = self.ended(i, result).await? {
                         return Ok(report);
                     }
                 }
-                Some((listed, more)) = self.listings.next() => self.listed(listed, more)?,
+                // Who was named first says which files there are, and in which order.
+                Some((listed, more)) = self.listings.next(), if !is_awaited => self.listed(listed, more)?,
                 Some(checked) = self.rechecks.next() => self.rechecked(checked).await?,
                 Some(finished) = self.finishing.next() => self.finished_some(finished)?,
                 _ = self.command.changed() => self.obey().await?,

@@ -147,7 +147,9 @@ impl Conductor {
             self.finished_some(group)?;
         }
         self.shared.ledger(|ledger| ledger.rechecked(id, false));
-        for entry in finished {
+        // Of several files it may be another one that is wrong.
+        let is_wrong = |entry: &EntryId| self.shared.ledger(|ledger| !ledger.is_finished(*entry));
+        for entry in finished.into_iter().filter(is_wrong).collect::<Vec<_>>() {
             self.shared.take_back(entry).await?;
         }
         if !self.shared.setup.look_first {

@@ -35,7 +35,7 @@ impl Conductor {
 
     /// Gives mirrors their files, once it is known which there are. A mirror of many files is the folder that has them.
     pub(super) async fn place_mirrors(&mut self, client: &Client) {
-        if self.mirrors.is_empty() || self.is_layout_awaited() {
+        if self.mirrors.is_empty() || self.is_layout_awaited() || self.has_listings() {
             return;
         }
         let files = self.shared.ledger(|ledger| files(ledger));

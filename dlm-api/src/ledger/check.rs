@@ -102,7 +102,10 @@ impl Ledger {
                 }
                 let of_all = |set: fn(&EntryState) -> &RangeSet| spans.iter().all(|s| bytes(set, s) == s.len());
                 assert!(
-                    !of_all(|e| &e.sealed) || of_all(|e| &e.verified) || self.recheck.contains(&id),
+                    !of_all(|e| &e.sealed)
+                        || of_all(|e| &e.verified)
+                        || self.recheck.contains(&id)
+                        || self.rechecking.contains_key(&id),
                     "{:?} is sealed without a check",
                     &*spans
                 );

@@ -66,9 +66,14 @@ impl Ledger {
     fn without_sealed<'a>(&self, ask: &'a Ask) -> Cow<'a, Ask> {
         let is_sealed =
             |span: &Span| self.entries.get(span.entry.index()).is_some_and(|e| e.sealed.contains(&span.range));
+        let is_padding = |span: &Span| span.entry.index() < self.entries.len() && self.is_padding(span.entry);
         match &ask.want {
             Want::Exactly(spans) if spans.iter().any(is_sealed) => {
-                let missing = spans.iter().filter(|span| !is_sealed(span)).cloned().collect();
+                let mut missing: Vec<Span> = spans.iter().filter(|span| !is_sealed(span)).cloned().collect();
+                if missing.iter().all(is_padding) {
+                    // That is always there.
+                    missing.clear();
+                }
                 Cow::Owned(Ask { want: Want::Exactly(missing), ..ask.clone() })
             }
             _ => Cow::Borrowed(ask),
@@ -135,7 +140,7 @@ impl Ledger {
     fn grant(&mut self, ask: &Ask, spans: Vec<Span>, hedge: bool, now: Instant) -> Grant {
         let lease = LeaseId(self.next_lease);
         self.next_lease += 1;
-        self.sources[ask.source.index()].active = true;
+        self.sources[ask.source.index()].active = Some(now);
         self.leases.insert(lease, LeaseState::new(ask.source, hedge, &spans, now));
         Grant { lease, spans, hedge }
     }

@@ -63,7 +63,7 @@ impl Ledger {
 
     /// Whether what was there has to be looked at or checked yet.
     pub fn is_checking(&self) -> bool {
-        !self.unseen.is_empty() || !self.recheck.is_empty() || self.rechecking > 0
+        !self.unseen.is_empty() || !self.recheck.is_empty() || !self.rechecking.is_empty()
     }
 
     /// Whether nothing of what is sealed here waits for its check.

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::entry::EntryState;
 use super::pieces::PieceId;
 use super::voices::Voice;
 use super::{Ledger, OPEN};
@@ -13,18 +12,21 @@ use crate::span::{EntryId, SourceId, Span};
 impl Ledger {
     /// What a recheck came to.
     pub fn rechecked(&mut self, id: PieceId, good: bool) {
-        self.rechecking = self.rechecking.saturating_sub(1);
-        let spans = self.pieces.spans(id).to_vec();
-        let is_sealed = |s: &Span| self.entries[s.entry.index()].sealed.contains(&s.range);
-        // What was taken back meanwhile is checked when it has come again.
-        if !self.pieces.is_current(id) || !spans.iter().all(is_sealed) {
+        let was_taken_back = self.rechecking.remove(&id).unwrap_or(false);
+        if !self.pieces.is_current(id) {
             return;
         }
+        // What was taken back meanwhile is checked when it has come again.
+        if was_taken_back || !self.is_whole(id) {
+            return self.recheck_if_whole(id);
+        }
+        let spans = self.pieces.spans(id).to_vec();
         if !good {
             return self.doubt(id, &spans);
         }
+        self.parted.remove(&id);
         self.pieces.clear_failure(id);
-        for span in &spans {
+        for span in spans.iter().filter(|s| !self.is_padding(s.entry)).cloned().collect::<Vec<_>>() {
             let said_by = self.pieces.said_by(id);
             let entry = &mut self.entries[span.entry.index()];
             for source in entry.by.within(&span.range) {
@@ -40,14 +42,21 @@ impl Ledger {
     /// that were never found to be right, then all. Who has a part in it again, when none of them was ever right, is accused,
     /// and first those of whom nothing else was right so far.
     fn doubt(&mut self, id: PieceId, spans: &[Span]) {
+        let spans: Vec<Span> = spans.iter().filter(|s| !self.is_padding(s.entry)).cloned().collect();
         let is_verified = |s: &&Span| self.entries[s.entry.index()].verified.contains(&s.range);
         let was_right = spans.iter().any(|s| is_verified(&s));
         let all = spans.iter().all(|s| is_verified(&s)) || self.pieces.has_failed_at_all(id);
         let doubtful: Vec<Span> = spans.iter().filter(|s| all || !is_verified(s)).cloned().collect();
+        self.pieces.note_doubt(id);
         let mut again = Vec::new();
         for span in doubtful {
             let sources: Vec<SourceId> = self.entries[span.entry.index()].by.within(&span.range).collect();
-            for source in sources.into_iter().filter(|source| !self.sources[source.index()].past) {
+            // Who can deliver the piece as a whole is judged by that.
+            let is_judged = |source: &SourceId| {
+                let state = &self.sources[source.index()];
+                !state.past && (state.bound.is_some() || spans.len() == 1)
+            };
+            for source in sources.into_iter().filter(is_judged).collect::<Vec<_>>() {
                 if !was_right && self.pieces.has_failed(id, source) {
                     again.push(source);
                 }
@@ -165,14 +174,24 @@ impl Ledger {
         partly
     }
 
-    /// A piece that is sealed without having been checked is to be checked.
+    /// Whether all of a piece is sealed. Padding always is there.
+    fn is_whole(&self, id: PieceId) -> bool {
+        let is_there = |s: &Span| self.entries[s.entry.index()].sealed.contains(&s.range) || self.is_padding(s.entry);
+        self.pieces.spans(id).iter().all(is_there)
+    }
+
+    /// A piece that is sealed without having been checked is to be checked, once it is whole.
     pub(super) fn recheck_if_whole(&mut self, id: PieceId) {
-        let spans = self.pieces.spans(id);
-        let all = |set: fn(&EntryState) -> &RangeSet| {
-            spans.iter().all(|s| set(&self.entries[s.entry.index()]).contains(&s.range))
+        let is_unchecked = |s: &Span| {
+            let entry = &self.entries[s.entry.index()];
+            entry.sealed.overlaps(&s.range) && !entry.verified.contains(&s.range)
         };
-        if all(|entry| &entry.sealed) && !all(|entry| &entry.verified) && !self.recheck.contains(&id) {
-            self.recheck.push(id);
+        if !self.pieces.spans(id).iter().any(is_unchecked) {
+            self.parted.remove(&id);
+        } else if !self.is_whole(id) {
+            self.parted.insert(id);
+        } else if !self.rechecking.contains_key(&id) {
+            self.recheck.insert(id);
         }
     }
 
@@ -234,6 +253,11 @@ impl Ledger {
 
     /// Takes back what is sealed of `span`. Says how many bytes that were.
     pub(super) fn unseal(&mut self, span: Span) -> u64 {
+        if !self.rechecking.is_empty() {
+            for id in self.pieces.overlapping(&span) {
+                self.rechecking.entry(id).and_modify(|is_taken_back| *is_taken_back = true);
+            }
+        }
         let unsealed = self.entries[span.entry.index()].unseal(span.range);
         self.touch(span.entry);
         unsealed

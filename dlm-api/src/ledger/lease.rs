@@ -130,6 +130,16 @@ impl LeaseState {
         self.held.iter().any(|h| h.span.entry == span.entry && !span.is_empty() && h.landed.contains(&span.range))
     }
 
+    /// How many bytes it holds.
+    pub(super) fn bytes(&self) -> u64 {
+        self.held.iter().map(|held| held.span.len()).sum()
+    }
+
+    /// How many of its bytes are in the sink and not sealed.
+    pub(super) fn landed_bytes(&self) -> u64 {
+        self.held.iter().map(|held| held.landed.bytes()).sum()
+    }
+
     pub(super) fn is_admitted(&self) -> bool {
         self.held.iter().all(Held::is_admitted)
     }

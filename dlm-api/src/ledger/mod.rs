@@ -73,9 +73,11 @@ pub struct Ledger {
     accused: Vec<(SourceId, Error)>,
     /// Sources whose bytes did not match a liar's digests.
     pardoned: BTreeSet<SourceId>,
-    recheck: Vec<PieceId>,
-    /// How many are being checked.
-    rechecking: usize,
+    recheck: BTreeSet<PieceId>,
+    /// Those that are being checked, and whether bytes of theirs were taken back meanwhile.
+    rechecking: BTreeMap<PieceId, bool>,
+    /// Pieces of which a part was sealed and not checked. Those that are whole, or of which nothing is left, are among them.
+    parted: BTreeSet<PieceId>,
     /// Entries at which nobody has looked yet, and whether that has to be done before they are given out.
     unseen: BTreeSet<EntryId>,
     looks_first: bool,
@@ -121,8 +123,18 @@ impl Ledger {
     /// Pieces that were learned after their bytes were sealed, and have to be checked: [`rechecked`](Self::rechecked) is to be
     /// called for each.
     pub fn take_recheck(&mut self) -> Vec<PieceId> {
-        self.rechecking += self.recheck.len();
-        std::mem::take(&mut self.recheck)
+        let taken = std::mem::take(&mut self.recheck);
+        self.rechecking.extend(taken.iter().map(|id| (*id, false)));
+        taken.into_iter().collect()
+    }
+
+    /// Whether a part of a piece waits for the rest of it, to be checked with it.
+    pub(super) fn has_open_parts(&self) -> bool {
+        let is_open = |span: &Span| {
+            let entry = &self.entries[span.entry.index()];
+            entry.sealed.overlaps(&span.range) && !entry.verified.contains(&span.range)
+        };
+        self.parted.iter().any(|id| self.pieces.is_current(*id) && self.pieces.spans(*id).iter().any(is_open))
     }
 
     /// Whether no lease is out and no write is on its way.
@@ -155,7 +167,8 @@ impl Ledger {
 
     /// Whether all of a span is sealed, and as right as can be told.
     pub fn is_trusted(&self, span: &Span) -> bool {
-        self.trusted_from(span.entry, span.range.start).is_some_and(|end| end >= span.range.end)
+        self.is_padding(span.entry)
+            || self.trusted_from(span.entry, span.range.start).is_some_and(|end| end >= span.range.end)
     }
 
     /// What is sealed of an entry. A part of a piece that others have a part of, too, is before it was checked.

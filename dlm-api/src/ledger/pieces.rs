@@ -300,6 +300,11 @@ impl Pieces {
         self.failed.get(&id).is_some_and(|sources| sources.contains(&source))
     }
 
+    /// The piece is wrong, whoever's fault that is.
+    pub(super) fn note_doubt(&mut self, id: PieceId) {
+        self.failed.entry(id).or_default();
+    }
+
     pub(super) fn has_failed_at_all(&self, id: PieceId) -> bool {
         self.failed.contains_key(&id)
     }

@@ -1,18 +1,23 @@
 //! Who delivers, and who was found to be wrong.
 
+use std::time::{Duration, Instant};
+
 use super::voices::Voice;
 use super::{Ledger, PieceId};
 use crate::error::{Error, ErrorKind};
 use crate::path::EntryPath;
 use crate::span::{EntryId, LeaseId, SourceId};
 
+/// A piece is left to a source that may have it for so long after it was given work last. It may have lost all its peers.
+const LEFT_TO_OTHERS: Duration = Duration::from_secs(10);
+
 #[derive(Debug)]
 pub(super) struct SourceState {
     pub(super) name: String,
     /// It delivered verified bytes.
     pub(super) proven: bool,
-    /// It was given a lease once: it is not one that never finds anybody to fetch from.
-    pub(super) active: bool,
+    /// When it was given a lease last: it is not one that finds nobody to fetch from.
+    pub(super) active: Option<Instant>,
     pub(super) benched: bool,
     /// The only entry of which it can deliver.
     pub(super) bound: Option<EntryId>,
@@ -28,7 +33,7 @@ impl Ledger {
         self.sources.push(SourceState {
             name: name.into(),
             proven: false,
-            active: false,
+            active: None,
             benched: false,
             bound: None,
             past: false,
@@ -76,8 +81,10 @@ impl Ledger {
 
     /// Who else is in use and can deliver bytes of this entry. Of those who can't be expected to have every entry, as a swarm may
     /// have no peers, only such as have begun to deliver.
-    pub(super) fn others_of(&self, source: SourceId, entry: EntryId) -> impl Iterator<Item = SourceId> {
-        let can = move |s: &SourceState| !s.benched && s.bound.map_or(s.active, |bound| bound == entry);
+    pub(super) fn others_of(&self, source: SourceId, entry: EntryId, now: Instant) -> impl Iterator<Item = SourceId> {
+        let is_active =
+            move |s: &SourceState| s.active.is_some_and(|at| now.saturating_duration_since(at) < LEFT_TO_OTHERS);
+        let can = move |s: &SourceState| !s.benched && s.bound.map_or(is_active(s), |bound| bound == entry);
         let all = (0..).map(SourceId::new).zip(&self.sources);
         all.filter(move |(id, s)| *id != source && can(s)).map(|(id, _)| id)
     }

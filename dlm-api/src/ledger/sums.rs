@@ -150,7 +150,7 @@ impl Ledger {
 
     /// Whether all is sealed, and all there is is known.
     pub fn is_complete(&self) -> bool {
-        let is_all = self.keeps || self.sums.incomplete == 0;
+        let is_all = self.keeps || (self.sums.incomplete == 0 && !self.has_open_parts());
         self.layout_complete && !self.is_checking() && self.restarts_wanted.is_empty() && is_all
     }
 

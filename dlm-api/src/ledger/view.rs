@@ -83,7 +83,7 @@ impl View<'_> {
     pub fn is_for_others(&self, source: SourceId, entry: EntryId, at: u64) -> bool {
         let has_failed = |id, source| self.ledger.pieces.has_failed(id, source);
         let piece = self.ledger.pieces.at(entry, at).filter(|id| has_failed(*id, source));
-        piece.is_some_and(|id| self.ledger.others_of(source, entry).any(|other| !has_failed(id, other)))
+        piece.is_some_and(|id| self.ledger.others_of(source, entry, self.now).any(|other| !has_failed(id, other)))
     }
 
     /// Whether any source delivered wrong bytes for a piece that is still missing.

@@ -78,10 +78,18 @@ impl Ledger {
         let state = &self.leases[&lease];
         landed.pieces.retain(|id| {
             let spans = self.pieces.spans(*id);
-            if !spans.iter().all(|s| state.holds(s)) {
-                parted.push(*id);
+            if spans.len() == 1 {
+                return state.has_landed(&spans[0]);
             }
-            spans.iter().all(|s| state.has_landed(s))
+            // A piece can have thousands of parts, and then each write is of one of them: whoever has just as many spans of just
+            // as many bytes has leased this piece alone.
+            let len: u64 = spans.iter().map(Span::len).sum();
+            let is_alone = state.held.len() == spans.len() && state.bytes() == len;
+            if !is_alone && (state.held.len() < spans.len() || !spans.iter().all(|s| state.holds(s))) {
+                parted.push(*id);
+                return false;
+            }
+            state.landed_bytes() >= len && spans.iter().all(|s| state.has_landed(s))
         });
         parted.into_iter().for_each(|id| self.seal_parts(lease, id, source));
         landed

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use super::methods::{A, B, C, FIRST, SECOND, any, ask, crossed, digest, set, span, write};
 use crate::fact::{Fact, Piece};
-use crate::ledger::{Ledger, PieceId, View, Voice};
-use crate::scheduler::{Ask, Pick, Want};
+use crate::ledger::{Ledger, NotNow, PieceId, View, Voice};
+use crate::scheduler::{Ask, Balanced, Pick, Want};
 use crate::span::{EntryId, SourceId, Span};
 
 fn of(entry: EntryId, source: SourceId) -> Ask {
@@ -50,6 +50,8 @@ fn a_piece_is_put_together_from_parts_of_those_who_have_one_entry_only() {
 #[test]
 fn who_has_a_part_in_a_wrong_piece_again_is_accused() {
     let mut ledger = crossed();
+    ledger.bind(A, FIRST);
+    ledger.bind(B, SECOND);
     // Of B other bytes are known to be right.
     ledger.learn(Voice::User, Fact::Pieces(vec![Piece::new(Span::new(SECOND, 10..20), digest(2))])).unwrap();
     let good = ask(&mut ledger, &of(SECOND, B), Pick::Take(vec![Span::new(SECOND, 10..20)])).unwrap();
@@ -100,4 +102,81 @@ fn a_part_that_was_right_once_is_doubted_last() {
         assert_eq!((ledger.sealed(FIRST), round), (&left, round));
     }
     assert!(!ledger.is_finished(FIRST), "it has to be written again");
+}
+
+/// The other file of the crossing piece is not wanted.
+#[test]
+fn a_piece_whose_rest_nobody_wants_is_waited_for() {
+    let mut ledger = crossed();
+    ledger.set_wanted(SECOND, false);
+    ledger.learn(Voice::User, Fact::LayoutComplete).unwrap();
+    let one = ask(&mut ledger, &of(FIRST, A), Pick::Take(vec![span(0..20)])).unwrap();
+    write(&mut ledger, one.lease, &span(0..20));
+    ledger.release(one.lease);
+    assert_eq!(ledger.verified(FIRST), &set(&[]));
+    assert!(!ledger.is_complete(), "its last ten bytes have a digest, and were not checked");
+}
+
+#[test]
+fn a_recheck_is_of_the_bytes_that_it_read() {
+    let mut ledger = crossed();
+    for (entry, range, source) in [(FIRST, 10..20, A), (SECOND, 0..10, B)] {
+        let lease = ask(&mut ledger, &of(entry, source), Pick::Take(vec![Span::new(entry, range.clone())])).unwrap();
+        write(&mut ledger, lease.lease, &Span::new(entry, range));
+        ledger.release(lease.lease);
+    }
+    // It is read from now on.
+    let id = ledger.take_recheck()[0];
+    // Meanwhile B is found to be wrong elsewhere, and its part is replaced.
+    ledger.disown(B);
+    ledger.end_quarantine();
+    let lease = ask(&mut ledger, &of(SECOND, SourceId::new(2)), Pick::Take(vec![Span::new(SECOND, 0..10)])).unwrap();
+    write(&mut ledger, lease.lease, &Span::new(SECOND, 0..10));
+    ledger.release(lease.lease);
+    // What was read before that was right.
+    ledger.rechecked(id, true);
+    assert_eq!(ledger.verified(SECOND), &set(&[]), "these bytes were never read");
+}
+
+/// The mirror of the first file is wrong in its part; the other source has all, right.
+#[test]
+fn who_can_bring_a_piece_alone_is_not_accused_with_a_part_of_it() {
+    let mut ledger = crossed();
+    let whole = [span(10..20), Span::new(SECOND, 0..10)];
+    ledger
+        .learn(
+            Voice::User,
+            Fact::Pieces(vec![Piece::new(span(0..10), digest(2)), Piece::new(Span::new(SECOND, 10..20), digest(3))]),
+        )
+        .unwrap();
+    ledger.bind(A, FIRST);
+    // Both have delivered something that was right.
+    for (source, span) in [(A, span(0..10)), (B, Span::new(SECOND, 10..20))] {
+        let want = if source == A { of(FIRST, A) } else { Ask::new(B, Want::Exactly(vec![span.clone()])) };
+        let lease = ask(&mut ledger, &want, Pick::Take(vec![span.clone()])).unwrap();
+        let piece = write(&mut ledger, lease.lease, &span)[0];
+        ledger.seal_piece(lease.lease, piece);
+        ledger.release(lease.lease);
+    }
+    for round in 0..2 {
+        let mut balanced = Balanced::new();
+        let one = ledger.claim(&of(FIRST, A), &mut balanced, Instant::now());
+        let Ok(one) = one else {
+            // It is left to the other one, who can be judged alone.
+            assert_eq!(one.unwrap_err(), NotNow::Wait);
+            return;
+        };
+        write(&mut ledger, one.lease, &span(10..20));
+        ledger.release(one.lease);
+        let rest = Ask::new(B, Want::Exactly(whole.to_vec()));
+        let two = ledger.claim(&rest, &mut balanced, Instant::now()).unwrap();
+        write(&mut ledger, two.lease, &two.spans[0].clone());
+        ledger.release(two.lease);
+        for id in ledger.take_recheck() {
+            ledger.rechecked(id, false);
+        }
+        ledger.end_quarantine();
+        let accused: Vec<SourceId> = ledger.take_accused().into_iter().map(|(source, _)| source).collect();
+        assert!(!accused.contains(&B), "round {round}: it never had a chance: {accused:?}");
+    }
 }

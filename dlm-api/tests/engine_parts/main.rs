@@ -1,5 +1,7 @@
 //! Pieces that cross files, from sources that have one file each.
 
+mod neighbours;
+
 use std::path::Path;
 use std::sync::Arc;
 
