@@ -79,6 +79,7 @@ impl Transfer {
     pub fn learn(&self, fact: Fact) -> Result<()> {
         if let (Fact::Len(_, len) | Fact::Entry { len: Some(len), .. }, Some(max)) = (&fact, self.shared.setup.max_size)
             && *len > max
+            && self.is_asked_for(&fact)
         {
             return Err(too_large(*len, max));
         }
@@ -92,6 +93,15 @@ impl Transfer {
         let learned = self.shared.learn(Voice::Source(self.source), fact);
         self.shared.notify();
         learned
+    }
+
+    /// Whether the caller wants the entry that the fact is about.
+    fn is_asked_for(&self, fact: &Fact) -> bool {
+        match fact {
+            Fact::Entry { path, .. } => self.shared.setup.select.as_ref().is_none_or(|select| select(path)),
+            Fact::Len(entry, _) => self.of_entry(*entry, |ledger| ledger.is_wanted(*entry)).unwrap_or(true),
+            _ => true,
+        }
     }
 
     /// The number of the entry with this path, once it was learned.

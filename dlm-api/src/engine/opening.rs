@@ -108,7 +108,13 @@ impl Opener {
         let fetch = Download::of_container(self.client.clone(), locator, container, digests.to_vec(), setup);
         fetch.to_memory(memory.clone()).await?;
         let bytes = memory.take(EntryId::FIRST).unwrap_or_default();
-        self.open_container(locator, container, bytes).await
+        self.open_container(locator, container, bytes).await.map_err(|error| match error.kind() {
+            // It is not the caller who gave something that makes no sense.
+            ErrorKind::InvalidInput => Error::new(ErrorKind::Protocol, "what is there is not what it is called")
+                .with("container", container.suffix)
+                .with_source(error),
+            _ => error,
+        })
     }
 
     /// Opens a container that the caller has.
