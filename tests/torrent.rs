@@ -186,6 +186,64 @@ fn output_names_the_only_file_and_nothing_else() {
     assert_eq!(names(dir.path()), ["mine.bin"]);
 }
 
+/// Its pieces have bytes of its neighbours, for which there is no place beside it.
+#[test]
+fn output_is_for_a_download_of_one_file_even_if_one_is_selected() {
+    let (swarm, dir) = (Swarm::folder(), folder());
+    let done = swarm.get(dir.path(), swarm.path(), &["-o", "mine", "--select", "a.flac"]);
+    assert_code(&done, 2);
+    assert!(done.stderr.contains("the file is one of 4, and --output is for a download of one"), "{}", done.stderr);
+    let done = swarm.get(dir.path(), swarm.path(), &["-o", "mine", "--select", "*.flac"]);
+    assert_code(&done, 2);
+    assert!(done.stderr.contains("there are 2 files, and --output names one"), "{}", done.stderr);
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[test]
+fn only_what_is_selected_can_be_too_large() {
+    let (swarm, dir) = (Swarm::folder(), folder());
+    for (limit, code) in [("100k", 1), ("200k", 0)] {
+        let done = swarm.get(dir.path(), swarm.path(), &["--max-size", limit, "--select", "b.flac"]);
+        assert_code(&done, code);
+    }
+    assert_eq!(names(&dir.path().join("album")), ["b.flac"]);
+    let done = swarm.get(folder().path(), swarm.path(), &["--max-size", "200k"]);
+    assert_code(&done, 1);
+    assert!(done.stderr.contains("hint: raise --max-size"), "{}", done.stderr);
+}
+
+#[test]
+fn a_server_whose_torrent_is_none_is_told_apart_from_a_wrong_command_line() {
+    let (nginx, dir) = (Nginx::start(), folder());
+    fs::write(nginx.root().join("page.torrent"), "<html>gone</html>").unwrap();
+    let done = dlm(dir.path(), &[&nginx.url("page.torrent")]).run();
+    assert_code(&done, 1);
+    assert!(done.stderr.contains("not a torrent"), "{}", done.stderr);
+    assert!(done.stderr.contains("hint: see what it is: --no-follow"), "{}", done.stderr);
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+/// It is no mistake of the command line, wherever the torrent is from.
+#[test]
+fn a_torrent_of_version_2_only_is_not_supported_everywhere_alike() {
+    let dir = folder();
+    CONTENT.write_file(dir.path().join("file.bin")).unwrap();
+    let made = Torrent::builder().kind("v2").make(&dir.path().join("file.bin"));
+    let file = made.path().to_str().unwrap();
+    fs::copy(file, dir.path().join("blob")).unwrap();
+    for args in [
+        &["get", file][..],
+        &["get", "--torrent", "blob"],
+        &["seed", ".", file],
+        &["torrent", "show", file],
+        &["torrent", "verify", file, "."],
+    ] {
+        let done = Dlm::new(env!("CARGO_BIN_EXE_dlm")).args(args).dir(dir.path()).run();
+        assert_code(&done, 1);
+        assert!(done.stderr.contains("version 2 only"), "{args:?}: {}", done.stderr);
+    }
+}
+
 #[test]
 fn a_single_file_goes_to_standard_output() {
     let (swarm, dir) = (Swarm::file(), folder());
@@ -333,6 +391,12 @@ fn files_are_listed_and_not_fetched() {
     let lines = "    0    1.00 MiB  album/a.flac\n    1    97.7 KiB  album/b.flac\n    \
                  2   293.0 KiB  album/covers/front.jpg\n    3         7 B  album/readme\n";
     assert_eq!((done.text().as_str(), done.stderr.as_str()), (lines, ""));
+    let done = swarm.get(dir.path(), swarm.path(), &["--list-files", "--select", "b.*"]);
+    assert_code(&done, 0);
+    assert_eq!(done.text(), "    1    97.7 KiB  album/b.flac\n");
+    let done = swarm.get(dir.path(), swarm.path(), &["--list-files", "--select", "c.*"]);
+    assert_code(&done, 2);
+    assert!(done.stderr.contains("--select c.*: no file is called so"), "{}", done.stderr);
 
     let magnet = format!("magnet:?xt=urn:btih:{}", swarm.torrent.info_hash());
     let (there, missing) = (nginx.put("f.bin", &CONTENT), nginx.url("missing"));

@@ -23,7 +23,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<Exit, Failure> {
             Shown { swarms, ..Shown::of_magnet(&magnet) }
         }
         None => {
-            let torrent = super::read(&args.torrent)?.1;
+            let torrent = super::read(&args.torrent)?;
             let swarms = args.scrape.then(|| scrape(|torrents| torrents.torrent(&torrent))).transpose()?;
             Shown { swarms, ..Shown::of_torrent(&torrent) }
         }

@@ -17,7 +17,7 @@ use crate::cli::units::size;
 
 /// Checks files against a torrent.
 pub(super) fn run(args: &VerifyArgs) -> Result<Exit, Failure> {
-    let (_, torrent) = super::read(&args.torrent)?;
+    let torrent = super::read(&args.torrent)?;
     if let Err(error) = args.path.metadata() {
         return Err(format!("cannot read {}: {error}", args.path.display()).into());
     }
