@@ -480,7 +480,7 @@ fn a_torrent_says_what_it_was_told_to() {
     let more = ["--web-seed", "https://w.example/", "--private", "--comment", "c", "--source", "s", "--name", "other"];
     let done = torrent(dir.path(), &[&args[..], &more].concat());
     assert_code(&done, 0);
-    assert!(done.stderr.contains("left out, as they are no files: 1"), "{}", done.stderr);
+    assert!(done.stderr.contains("left out, as they are no files: 1 (link)\n"), "{}", done.stderr);
     let shown = show(dir.path(), "other.torrent");
     let paths: Vec<&str> = shown["files"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
     assert_eq!(paths, FILES.map(|(name, _)| format!("other/{name}")));
@@ -537,7 +537,7 @@ fn data_is_verified() {
     let dir = folder();
     files(&dir.path().join("album"));
     // dlm would call it otherwise, but that is what it is called here.
-    fs::write(dir.path().join("album/.hidden"), "x").unwrap();
+    fs::write(dir.path().join("album/-odd"), "x").unwrap();
     assert_code(&torrent(dir.path(), &["create", "album", "--piece", "32KiB"]), 0);
     let verify = |path: &str| torrent(dir.path(), &["verify", "album.torrent", path]);
     for path in ["album", "."] {
@@ -563,6 +563,35 @@ fn data_is_verified() {
     );
 }
 
+/// What a download would not follow proves nothing; what is too long says nothing about its neighbours.
+#[test]
+fn links_and_files_that_are_too_long_are_told_and_nothing_else() {
+    let dir = folder();
+    files(&dir.path().join("album"));
+    assert_code(&torrent(dir.path(), &["create", "album", "--piece", "32KiB"]), 0);
+    let album = dir.path().join("album");
+    fs::File::options().append(true).open(album.join("a.flac")).unwrap().set_len(MIB + 1).unwrap();
+    fs::rename(album.join("covers"), dir.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", album.join("covers")).unwrap();
+    // The last piece of its neighbour is not known either.
+    let done = torrent(dir.path(), &["verify", "album.torrent", "album"]);
+    assert_code(&done, 3);
+    assert_eq!(
+        done.text(),
+        "wrong length: album/a.flac: 1048577 bytes instead of 1048576\n\
+         not known: album/b.flac: 1 of 4 pieces lie across files that differ\n\
+         a link: album/covers/front.jpg\n\
+         not known: album/readme: 1 of 1 pieces lie across files that differ\n\
+         files that differ: 4 of 4\n"
+    );
+    // The folder itself may be one: it was named.
+    fs::remove_file(album.join("covers")).unwrap();
+    fs::rename(dir.path().join("elsewhere"), album.join("covers")).unwrap();
+    std::os::unix::fs::symlink("album", dir.path().join("link")).unwrap();
+    let done = torrent(dir.path(), &["verify", "album.torrent", "link"]);
+    assert!(done.text().ends_with("\nfiles that differ: 1 of 4\n"), "{}", done.text());
+}
+
 #[test]
 fn a_single_file_is_verified_where_it_is() {
     let dir = folder();
@@ -581,6 +610,8 @@ fn what_makes_no_sense_exits_with_2() {
     fs::write(dir.path().join("bad.torrent"), "no torrent").unwrap();
     fs::write(dir.path().join("empty"), "").unwrap();
     fs::write(dir.path().join("f"), "x").unwrap();
+    fs::create_dir(dir.path().join("odd")).unwrap();
+    fs::write(dir.path().join("odd/a\\b"), "x").unwrap();
     let url = "http://127.0.0.1:1/f";
     for (args, why) in [
         (&["get", url, "--select", "["][..], "--select <GLOB>'"),
@@ -598,6 +629,8 @@ fn what_makes_no_sense_exits_with_2() {
         (&["torrent", "verify", "empty.torrent", "nowhere"], "cannot read"),
         (&["torrent", "create", "nowhere"], "cannot read nowhere"),
         (&["torrent", "create", "empty"], "a torrent needs a byte"),
+        (&["torrent", "create", "f", "-o", "new/"], "new/ is a folder"),
+        (&["torrent", "create", "odd"], "odd/a\\b: a name with a backslash"),
         (&["torrent", "create", "f", "--piece", "100k"], "power of two"),
         (&["torrent", "create", "f", "--name", "a/b"], "not the name of a file"),
         (&["torrent", "create", "f", "--web-seed", "file:///x"], "web seed"),
@@ -609,5 +642,5 @@ fn what_makes_no_sense_exits_with_2() {
         assert!(done.stderr.contains(why), "{args:?}: {}", done.stderr);
         assert!(done.stdout.is_empty() && !done.stderr.contains("hunter2"), "{args:?}: {}", done.stderr);
     }
-    assert_eq!(names(dir.path()), ["bad.torrent", "empty", "f"]);
+    assert_eq!(names(dir.path()), ["bad.torrent", "empty", "f", "odd"]);
 }
