@@ -369,6 +369,17 @@ fn padding_is_neither_listed_nor_missed() {
     assert_eq!(FILES[1].1.check_file(dir.path().join("album/b.flac")), Ok(()));
 }
 
+/// Neither files nor a record of them.
+#[test]
+fn what_could_not_begin_leaves_nothing() {
+    let (swarm, dir) = (Swarm::folder(), folder());
+    std::os::unix::fs::symlink("elsewhere", dir.path().join("album")).unwrap();
+    let done = swarm.get(dir.path(), swarm.path(), &[]);
+    assert_code(&done, 5);
+    assert!(done.stderr.contains("a link in the way is not followed"), "{}", done.stderr);
+    assert_eq!(names(dir.path()), ["album"]);
+}
+
 #[test]
 fn a_selection_of_nothing_says_what_there_is() {
     let (swarm, dir) = (Swarm::folder(), folder());

@@ -215,7 +215,10 @@ impl Conductor {
             // The record of the earlier run knows more than this one.
             return Ok(());
         }
-        if self.began_empty && self.shared.ledger(|ledger| ledger.totals()).sealed == 0 {
+        // Of many files each may have been begun by somebody else.
+        let is_new = self.shared.prepared.lock().await.values().all(|ready| ready.prepared.existing.is_empty());
+        let is_one = self.shared.ledger(|ledger| ledger.entry_count()) == 1;
+        if self.began_empty && (is_new || is_one) && self.shared.ledger(|ledger| ledger.totals()).sealed == 0 {
             // Nothing that would be missed.
             self.shared.sink.abort().await?;
             return self.keeper.remove().await;
