@@ -173,7 +173,7 @@ fn output_names_the_only_file_and_nothing_else() {
     for (what, output) in [(many.path(), "mine"), (many.path(), "-"), (&magnet, "mine")] {
         let done = many.get(dir.path(), what, &["-o", output]);
         assert_code(&done, 2);
-        assert!(done.stderr.contains("there are 4 files, and --output names one"), "{}", done.stderr);
+        assert!(done.stderr.contains("there are 4 files, and --output is for one"), "{}", done.stderr);
         assert!(done.stdout.is_empty());
     }
     // Of this one nobody knows before the server has answered.
@@ -195,8 +195,35 @@ fn output_is_for_a_download_of_one_file_even_if_one_is_selected() {
     assert!(done.stderr.contains("the file is one of 4, and --output is for a download of one"), "{}", done.stderr);
     let done = swarm.get(dir.path(), swarm.path(), &["-o", "mine", "--select", "*.flac"]);
     assert_code(&done, 2);
-    assert!(done.stderr.contains("there are 2 files, and --output names one"), "{}", done.stderr);
+    assert!(done.stderr.contains("there are 2 files, and --output is for one"), "{}", done.stderr);
     assert_eq!(names(dir.path()), [""; 0]);
+}
+
+/// Whichever way it goes, and not only where its name was chosen.
+#[test]
+fn a_checksum_is_of_the_content_of_a_torrent_that_is_here_and_of_a_magnet_link() {
+    let (one, many) = (Swarm::file(), Swarm::folder());
+    let sha256 =
+        |bytes: &[u8]| dlm_api::Digest::of(dlm_api::Algorithm::Sha256, bytes).to_string().replace("sha-", "sha");
+    let (right, wrong) = (sha256(&fs::read(&one.content).unwrap()), sha256(b"other"));
+    let magnet = format!("magnet:?xt=urn:btih:{}", one.torrent.info_hash());
+    for what in [one.path(), &magnet] {
+        for output in [&[][..], &["-o", "mine"], &["-o", "-"]] {
+            let dir = folder();
+            let done = one.get(dir.path(), what, &[&["--checksum", &wrong], output].concat());
+            assert_code(&done, 3);
+            assert_eq!(names(dir.path()), [""; 0], "{what} {output:?}");
+            let done = one.get(dir.path(), what, &[&["--checksum", &right], output].concat());
+            assert_code(&done, 0);
+            assert!(done.stderr.contains("sha-256 matches"), "{what} {output:?}: {}", done.stderr);
+        }
+    }
+    let magnet = format!("magnet:?xt=urn:btih:{}", many.torrent.info_hash());
+    for what in [many.path(), &magnet] {
+        let done = many.get(folder().path(), what, &["--checksum", &wrong]);
+        assert_code(&done, 2);
+        assert!(done.stderr.contains("there are 4 files, and --checksum is for one"), "{}", done.stderr);
+    }
 }
 
 #[test]

@@ -180,7 +180,8 @@ pub struct GetArgs {
     /// What the file must hash to. One URL only
     ///
     /// ALGO is sha256, sha512, blake3, sha1 or md5. The file gets its name only when the checksum matches. It is of what the
-    /// URL gives: of a torrent file the checksum of that file itself, of a magnet link that of the content.
+    /// URL gives: where that is a torrent file, of this. With a magnet link, or a torrent file that is here, it is of the
+    /// content, which is one file then.
     #[arg(long, value_name = "ALGO:HEX", help_heading = "How it is fetched")]
     pub checksum: Option<Digest>,
 

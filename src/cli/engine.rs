@@ -157,18 +157,16 @@ fn paths(files: &[Entry]) -> Vec<EntryPath> {
     files.iter().map(|file| file.path.clone()).collect()
 }
 
-/// Fails unless `--output` can name what is fetched of these files: all of a download of one file. One of many shares pieces
-/// with its neighbours, which have to be kept somewhere.
-fn check_output(patterns: &[select::Pattern], paths: &[EntryPath]) -> Result<()> {
+/// Fails unless what is fetched of these files is all of a download of one file, which is what this option is for. One of many
+/// shares pieces with its neighbours, which have to be kept somewhere.
+fn check_one(option: &str, patterns: &[select::Pattern], paths: &[EntryPath]) -> Result<()> {
     let wanted = paths.iter().filter(|path| select::is_wanted(patterns, path)).count();
     let message = match (wanted, paths.len()) {
         (1, 1) => return Ok(()),
-        (1, all) => {
-            format!("the file is one of {all}, and --output is for a download of one: choose a folder with --dir")
-        }
-        (n, _) => format!("there are {n} files, and --output names one: choose a folder with --dir"),
+        (1, all) => format!("the file is one of {all}, and {option} is for a download of one"),
+        (n, _) => format!("there are {n} files, and {option} is for one"),
     };
-    Err(Error::new(ErrorKind::InvalidInput, message))
+    Err(Error::new(ErrorKind::InvalidInput, message).with("option", option))
 }
 
 /// Whether it is known beforehand that this may lead to many files.
@@ -183,11 +181,17 @@ impl Engine for Downloads<'_> {
         let args = self.args;
         let mut download = self.download(request);
         let is_to_be_one = !matches!(request.target, Target::Dir(_)) && may_be_many(request) && !args.no_follow;
-        if is_to_be_one || !args.select.is_empty() {
+        // Of a torrent that has to be fetched first the checksum is of that.
+        let is_of_content = request.container.is_some() || request.is_only_a_name();
+        let has_checksum = args.checksum.is_some() && is_of_content;
+        if is_to_be_one || has_checksum || !args.select.is_empty() {
             let paths = paths(&self.files(request).await?);
             select::check(&args.select, &paths)?;
             if is_to_be_one {
-                check_output(&args.select, &paths)?;
+                check_one("--output", &args.select, &paths)?;
+            }
+            if has_checksum {
+                check_one("--checksum", &args.select, &paths)?;
             }
         }
         if let Some(bytes) = args.max_size {

@@ -98,6 +98,13 @@ pub fn hint(error: &Error) -> &'static str {
             "check the checksum you gave; if it is right, the server has a damaged file: try a --mirror"
         }
         ErrorKind::Unsupported => "dlm can't do what the message names; another form of the same may do",
+        // Several files, and an option that is for one.
+        ErrorKind::InvalidInput if error.context().any(|(key, about)| key == "option" && about == "--output") => {
+            "choose a folder with --dir instead; --list-files shows what there is"
+        }
+        ErrorKind::InvalidInput if error.context().any(|(key, _)| key == "option") => {
+            "leave that option away; --list-files shows what there is"
+        }
         ErrorKind::InvalidInput => "correct the value and run again; `dlm get --help` says what is expected",
         // What was to lead to the content.
         ErrorKind::Protocol if error.context().any(|(key, _)| key == "container") => {

@@ -44,7 +44,7 @@ impl Request {
 
     /// Whether it names content without saying what that is, so that a peer who knows has to be found first.
     pub fn is_only_a_name(&self) -> bool {
-        is_magnet(&self.url)
+        magnet_name(&self.url).is_some()
     }
 }
 

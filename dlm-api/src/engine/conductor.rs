@@ -280,7 +280,9 @@ impl Conductor {
 
     /// Runs what was opened until the download is complete.
     async fn serve(&mut self, opened: Vec<Opened>, plan: &mut Plan) -> Result<Report> {
-        let single = plan.path.is_some() || matches!(opened[0].resolved, Resolved::Source(_));
+        // A checksum is of one file: who has several disagrees.
+        let is_one = plan.path.is_some() || !plan.digests.is_empty();
+        let single = is_one || matches!(opened[0].resolved, Resolved::Source(_));
         self.principal = Some(opened[0].origin);
         if !single {
             self.take_over_many(plan).await?;
