@@ -102,6 +102,7 @@ fn a_torrent_file_is_followed_wherever_it_is_from() {
         assert_code(&done, 0);
         assert!(done.stderr.contains("file.bin: 5.00 MiB in "), "{}", done.stderr);
         assert!(done.stderr.contains("every piece matches its digest"), "{}", done.stderr);
+        assert!(!done.stderr.contains("seeding"), "nobody asked for it: {}", done.stderr);
         assert_eq!(names(dir.path()), ["file.bin"], "{what}");
         assert_eq!(CONTENT.check_file(dir.path().join("file.bin")), Ok(()));
     }

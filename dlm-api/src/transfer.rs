@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::lease::Lease;
 use crate::ledger::{Ledger, NotNow, Voice};
 use crate::origin::Permit;
 use crate::path::EntryPath;
-use crate::pipeline::{READ_BACK, Setup, Shared, Spawner, now};
+use crate::pipeline::{Counters, READ_BACK, Setup, Shared, Spawner, now};
 use crate::ranged::RangedConfig;
 use crate::scheduler::{Ask, Scheduler, Want};
 use crate::sink::Sink;
@@ -298,8 +298,13 @@ impl Transfer {
     /// The source goes on when everything is here, to give it to others: the download isn't over for as long as the answer
     /// lives and the source runs.
     pub fn share(&self) -> Sharing {
-        self.shared.counters.sharing.fetch_add(1, Ordering::Relaxed);
-        Sharing(self.shared.clone())
+        Sharing::new(&self.shared, |counters| &counters.sharing)
+    }
+
+    /// The source goes on for a moment when everything is here, to take its leave of others: the download isn't over for as long
+    /// as the answer lives and the source runs, but is not said to share.
+    pub fn leave(&self) -> Sharing {
+        Sharing::new(&self.shared, |counters| &counters.leaving)
     }
 
     /// Counts payload bytes that were given to others.
@@ -414,14 +419,24 @@ impl Drop for Connected {
     }
 }
 
-/// A source that goes on when everything is here. See [`Transfer::share`].
+/// A source that goes on when everything is here. See [`Transfer::share`] and [`Transfer::leave`].
 #[derive(Debug)]
-pub struct Sharing(Arc<Shared>);
+pub struct Sharing {
+    shared: Arc<Shared>,
+    count: fn(&Counters) -> &AtomicU32,
+}
+
+impl Sharing {
+    fn new(shared: &Arc<Shared>, count: fn(&Counters) -> &AtomicU32) -> Self {
+        count(&shared.counters).fetch_add(1, Ordering::Relaxed);
+        Self { shared: shared.clone(), count }
+    }
+}
 
 impl Drop for Sharing {
     fn drop(&mut self) {
-        self.0.counters.sharing.fetch_sub(1, Ordering::Relaxed);
-        self.0.notify();
+        (self.count)(&self.shared.counters).fetch_sub(1, Ordering::Relaxed);
+        self.shared.notify();
     }
 }
 

@@ -371,12 +371,15 @@ impl Conductor {
     /// Everything is here; the sources that share it go on until that is enough, or the caller stops it.
     async fn share(&mut self, mut report: Report) -> Result<Report> {
         let is_sharing = |shared: &Shared| shared.counters.sharing.load(Ordering::Relaxed) > 0;
-        if is_sharing(&self.shared) {
+        let goes_on = |shared: &Shared| is_sharing(shared) || shared.counters.leaving.load(Ordering::Relaxed) > 0;
+        if goes_on(&self.shared) {
             self.chores = None;
-            self.set_state(State::Sharing);
+            if is_sharing(&self.shared) {
+                self.set_state(State::Sharing);
+            }
             let mut changed = self.shared.changed.subscribe();
             let mut tick = time::interval(PROGRESS);
-            while is_sharing(&self.shared) && matches!(*self.command.borrow(), Command::Run) {
+            while goes_on(&self.shared) && matches!(*self.command.borrow(), Command::Run) {
                 tokio::select! {
                     // What it comes to is of no importance any more.
                     (i, _) = next_ended(&mut self.runners) => self.runners[i].state = RunnerState::Done,
