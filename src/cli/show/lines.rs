@@ -108,7 +108,7 @@ mod tests {
     use super::super::json::tests::request;
     use super::super::text::tests::some_progress;
     use super::*;
-    use dlm_api::{Error, ErrorKind, Progress};
+    use dlm_api::{Error, ErrorKind};
 
     fn told(quiet: bool, tell: impl FnOnce(&mut Lines<&mut Vec<u8>>)) -> String {
         let mut out = Vec::new();
@@ -148,7 +148,7 @@ mod tests {
         let tell = |lines: &mut Lines<&mut Vec<u8>>| {
             let url = "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a&dn=f";
             lines.started(0, &Request { url: url.parse().unwrap(), ..request() }, start).unwrap();
-            lines.event(0, &Event::Progress(Progress::default()), start + EVERY).unwrap();
+            lines.event(0, &Event::Progress(dlm_api::Progress::default()), start + EVERY).unwrap();
             lines.event(0, &Event::Progress(some_progress()), start + 2 * EVERY).unwrap();
         };
         let out = told(false, tell);
