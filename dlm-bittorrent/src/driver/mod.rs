@@ -178,6 +178,8 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     let is_to_share = common.config.seed != SeedGoal::OFF;
     let mut sharing = Some(if is_to_share { transfer.share() } else { transfer.leave() });
     let layout = Layout::learn(&info, &selection, &transfer)?;
+    // Whoever asks for pieces before that asks in vain, and would ask again only after a while.
+    transfer.looked_at().await;
     let (geometry, had, unwanted) = pieces(&info, &layout, &transfer).await?;
     let wanted_len = layout.wanted_len(&transfer);
     if !had.is_full() {
@@ -254,6 +256,7 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
             () = announcer.run() => {}
             () = dialer.ended() => {}
             () = torrent.nudge.notified() => {}
+            () = transfer.completed(), if complete_since.is_none() => {}
             window = windows.next() => reading.follow(&torrent, window),
             _ = tick.tick() => {
                 let stats = {
