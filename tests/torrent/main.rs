@@ -8,6 +8,7 @@ mod common;
 mod made;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
@@ -105,7 +106,6 @@ fn a_torrent_file_is_followed_wherever_it_is_from() {
         assert_code(&done, 0);
         assert!(done.stderr.contains("file.bin: 5.00 MiB in "), "{}", done.stderr);
         assert!(done.stderr.contains("every piece matches its digest"), "{}", done.stderr);
-        assert!(!done.stderr.contains("seeding"), "nobody asked for it: {}", done.stderr);
         assert_eq!(names(dir.path()), ["file.bin"], "{what}");
         assert_eq!(CONTENT.check_file(dir.path().join("file.bin")), Ok(()));
     }
@@ -473,6 +473,26 @@ fn what_is_here_is_given_to_others() {
     assert_eq!(CONTENT.check_file(dir.path().join("file.bin")), Ok(()));
     wait_for("the other peer to have it", || leech.status().seeding.then_some(()));
     assert_eq!(CONTENT.check_file(theirs.path().join("file.bin")), Ok(()));
+}
+
+/// Trackers are told that it leaves, which may take a moment; that is not said to be seeding.
+#[test]
+fn without_a_goal_nothing_is_seeded() {
+    let (swarm, dir) = (Swarm::file(), folder());
+    // It answers once, and takes connections without a word after that.
+    let tracker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/announce", tracker.local_addr().unwrap());
+    let answered = std::thread::spawn(move || {
+        let (mut peer, _) = tracker.accept().unwrap();
+        let _ = peer.read(&mut [0; 4096]).unwrap();
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 27\r\nConnection: close\r\n\r\nd8:intervali1800e5:peers0:e";
+        peer.write_all(answer.as_bytes()).unwrap();
+        tracker
+    });
+    let done = swarm.get(dir.path(), swarm.path(), &["--tracker", &url, "--limit", "8M"]);
+    let _tracker = answered.join().unwrap();
+    assert_code(&done, 0);
+    assert!(!done.stderr.contains("seeding"), "{}", done.stderr);
 }
 
 #[test]
