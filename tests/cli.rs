@@ -90,6 +90,9 @@ fn what_is_refused_is_not_repeated_where_it_may_be_a_secret() {
         (&["get", "htps//u:hunter2@h/f"], "URL]...': not a URL"),
         (&["get", url, "--mirror", "u//hunter2@h/f"], "--mirror <URL>'"),
         (&["https://u:hunter2@h/f"], "dlm get URL"),
+        (&["torrent", "create", "f", "http://t/hunter2/announce"], "an argument too many"),
+        (&["torrent", "create", "f", "http://t/hunter2/announce"], "Usage: dlm torrent create"),
+        (&["get", url, "--on-exists", "https://u:hunter2@h/f"], "--on-exists <WHAT>'"),
     ] {
         let done = dlm(args);
         assert_eq!(done.code, Some(2), "{args:?}: {}", done.stderr);

@@ -172,7 +172,7 @@ impl World {
     }
 
     fn check(&self, program: &Leecher, out: &Path) -> Result<(), String> {
-        let checked = self.content.check_file(&out.join("file.bin"));
+        let checked = self.content.check_file(out.join("file.bin"));
         checked.map_err(|error| format!("{} exits with success, but {error}", program.name))
     }
 }

@@ -109,6 +109,7 @@ impl Lease {
         self.transfer.count(data.len() as u64, false);
         if let Some(max) = shared.setup.max_size
             && end > max
+            && shared.ledger(|ledger| ledger.is_wanted(entry))
         {
             return Err(too_large(end, max));
         }

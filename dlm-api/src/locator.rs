@@ -79,7 +79,11 @@ impl Locator {
     }
 }
 
-/// The URL without its secrets: no user info, no fragment, and query values replaced.
+/// The parameter that says what to call something, and nothing else.
+const DISPLAY_NAME: &str = "dn";
+
+/// The URL without its secrets: no user info, no fragment, and query values replaced. Where the query is all there is, as in a
+/// link that names content and no server, the name stays: a URN (RFC 8141), which opens nothing, and what to call it.
 pub fn redact(url: &Url) -> String {
     let mut url = url.clone();
     if url.cannot_be_a_base() && url.path().contains('@') {
@@ -91,9 +95,15 @@ pub fn redact(url: &Url) -> String {
     let _ = url.set_password(None);
     url.set_fragment(None);
     if let Some(query) = url.query() {
+        let is_link = url.cannot_be_a_base() && url.path().is_empty();
+        let is_name = |key: &str, value: &str| {
+            let is_urn = || percent_decode(value).get(..4).is_some_and(|start| start.eq_ignore_ascii_case("urn:"));
+            is_link && (key == DISPLAY_NAME || is_urn())
+        };
         let hidden: Vec<String> = query
             .split('&')
             .map(|pair| match pair.split_once('=') {
+                Some((key, value)) if is_name(key, value) => pair.to_owned(),
                 Some((key, _)) => format!("{key}={HIDDEN}"),
                 None => HIDDEN.to_owned(),
             })
@@ -183,5 +193,21 @@ mod tests {
         assert_eq!(locator.to_string(), "https://h/f?sig=***&***");
         assert_eq!("u:hunter2@h/f".parse::<Locator>().unwrap().to_string(), "u:***");
         assert_eq!(format!("{locator:?}"), "Locator(https://h/f?sig=***&***)");
+    }
+
+    #[test]
+    fn a_link_that_is_a_name_can_be_told_apart() {
+        for (link, shown) in [
+            (
+                "magnet:?xt=urn:btih:00&dn=a+b&tr=http://t/KEY/announce&x.pe=h:1&ws=urn.example/KEY",
+                "magnet:?xt=urn:btih:00&dn=a+b&tr=***&x.pe=***&ws=***",
+            ),
+            ("magnet:?xt.1=urn%3Abtih%3A00&pass=x", "magnet:?xt.1=urn%3Abtih%3A00&pass=***"),
+            // Where there is a server, it may take anything for a secret.
+            ("https://h/?dn=x&xt=urn:x", "https://h/?dn=***&xt=***"),
+            ("mailto:x?dn=x&xt=urn:x", "mailto:x?dn=***&xt=***"),
+        ] {
+            assert_eq!(link.parse::<Locator>().unwrap().to_string(), shown);
+        }
     }
 }

@@ -49,13 +49,14 @@ impl EntryPath {
     /// extension. `None` if nothing is left of it.
     pub fn from_untrusted_name(name: &str) -> Option<Self> {
         let last = name.rsplit(['/', '\\']).next()?;
-        clean(last).map(Self)
+        clean(last, false).map(Self)
     }
 
     /// A path from the components that a list or a container gives, each made safe as
     /// [`from_untrusted_name`](Self::from_untrusted_name) does it, except that a separator inside of a component is
-    /// replaced. Fails with [`ErrorKind::InvalidInput`] when there is no component, when one is empty, `.` or `..`,
-    /// and when there are too many.
+    /// replaced, and a dot at the start of all but the first stays: what is hidden inside of a folder of its own is no
+    /// configuration of whoever downloads it. Fails with [`ErrorKind::InvalidInput`] when there is no component, when one is
+    /// empty, `.` or `..`, and when there are too many.
     pub fn from_untrusted<I>(components: I) -> Result<Self>
     where
         I: IntoIterator,
@@ -72,7 +73,7 @@ impl EntryPath {
             if i > 0 {
                 path.push('/');
             }
-            path.push_str(&clean(component).unwrap_or_else(|| PLACEHOLDER.into()));
+            path.push_str(&clean(component, i > 0).unwrap_or_else(|| PLACEHOLDER.into()));
             if path.len() > MAX_PATH {
                 return Err(Error::new(ErrorKind::InvalidInput, "the path is too long").with("limit", MAX_PATH));
             }
@@ -168,17 +169,21 @@ fn fault(path: &str) -> Option<&'static str> {
 }
 
 /// One component made safe; `None` if nothing is left of it.
-fn clean(component: &str) -> Option<String> {
+fn clean(component: &str, may_be_hidden: bool) -> Option<String> {
     let text: String = component.chars().map(|c| if is_harmful(c) { PLACEHOLDER } else { c }).collect();
     // Windows drops dots and spaces at the end, so that `x.` would be another name for `x`.
     let text = text.trim_start().trim_end_matches(is_dropped_at_end);
     let first = text.chars().next()?;
     // A dash makes an option of it, a dot hides it, and a tilde is a home folder to a shell.
     let mut name = match first {
+        '.' if may_be_hidden => text.to_owned(),
         '-' | '.' | '~' => format!("{PLACEHOLDER}{}", &text[1..]),
         _ => text.to_owned(),
     };
     shorten(&mut name);
+    if name.is_empty() {
+        return None;
+    }
     // Last, since cutting can leave the name of a device.
     if is_device(&name) {
         name.insert(0, PLACEHOLDER);

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::lease::Lease;
 use crate::ledger::{Ledger, NotNow, Voice};
 use crate::origin::Permit;
 use crate::path::EntryPath;
-use crate::pipeline::{READ_BACK, Setup, Shared, Spawner, now};
+use crate::pipeline::{Counters, READ_BACK, Setup, Shared, Spawner, now};
 use crate::ranged::RangedConfig;
 use crate::scheduler::{Ask, Scheduler, Want};
 use crate::sink::Sink;
@@ -79,6 +79,7 @@ impl Transfer {
     pub fn learn(&self, fact: Fact) -> Result<()> {
         if let (Fact::Len(_, len) | Fact::Entry { len: Some(len), .. }, Some(max)) = (&fact, self.shared.setup.max_size)
             && *len > max
+            && self.is_asked_for(&fact)
         {
             return Err(too_large(*len, max));
         }
@@ -92,6 +93,15 @@ impl Transfer {
         let learned = self.shared.learn(Voice::Source(self.source), fact);
         self.shared.notify();
         learned
+    }
+
+    /// Whether the caller wants the entry that the fact is about.
+    fn is_asked_for(&self, fact: &Fact) -> bool {
+        match fact {
+            Fact::Entry { path, .. } => self.shared.setup.select.as_ref().is_none_or(|select| select(path)),
+            Fact::Len(entry, _) => self.of_entry(*entry, |ledger| ledger.is_wanted(*entry)).unwrap_or(true),
+            _ => true,
+        }
     }
 
     /// The number of the entry with this path, once it was learned.
@@ -304,8 +314,13 @@ impl Transfer {
     /// The source goes on when everything is here, to give it to others: the download isn't over for as long as the answer
     /// lives and the source runs.
     pub fn share(&self) -> Sharing {
-        self.shared.counters.sharing.fetch_add(1, Ordering::Relaxed);
-        Sharing(self.shared.clone())
+        Sharing::new(&self.shared, |counters| &counters.sharing)
+    }
+
+    /// The source goes on for a moment when everything is here, to take its leave of others: the download isn't over for as long
+    /// as the answer lives and the source runs, but is not said to share.
+    pub fn leave(&self) -> Sharing {
+        Sharing::new(&self.shared, |counters| &counters.leaving)
     }
 
     /// Counts payload bytes that were given to others.
@@ -420,14 +435,24 @@ impl Drop for Connected {
     }
 }
 
-/// A source that goes on when everything is here. See [`Transfer::share`].
+/// A source that goes on when everything is here. See [`Transfer::share`] and [`Transfer::leave`].
 #[derive(Debug)]
-pub struct Sharing(Arc<Shared>);
+pub struct Sharing {
+    shared: Arc<Shared>,
+    count: fn(&Counters) -> &AtomicU32,
+}
+
+impl Sharing {
+    fn new(shared: &Arc<Shared>, count: fn(&Counters) -> &AtomicU32) -> Self {
+        count(&shared.counters).fetch_add(1, Ordering::Relaxed);
+        Self { shared: shared.clone(), count }
+    }
+}
 
 impl Drop for Sharing {
     fn drop(&mut self) {
-        self.0.counters.sharing.fetch_sub(1, Ordering::Relaxed);
-        self.0.notify();
+        (self.count)(&self.shared.counters).fetch_sub(1, Ordering::Relaxed);
+        self.shared.notify();
     }
 }
 

@@ -11,7 +11,7 @@ use dlm_api::{
     Client, Container, Download, EntryId, EntryPath, Error, ErrorKind, Event, Handle, Listed, Locator, OnExists,
     Protocol, Ranged, Registry, Resolved, Result, Source, Span, State, Transfer, Verification,
 };
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 
 const MIB: usize = 1 << 20;
 
@@ -309,6 +309,47 @@ async fn a_source_shares_what_is_finished_until_that_is_enough_or_it_is_stopped(
         let report = handle.wait().await.unwrap();
         assert!(report.uploaded >= 200_000, "{}", report.uploaded);
     }
+}
+
+/// Has everything at once, and waits for something before it ends.
+#[derive(Debug)]
+struct Leaver(Bytes, tokio::sync::watch::Receiver<bool>);
+
+#[async_trait]
+impl Source for Leaver {
+    async fn resolve(&self, _: &Transfer) -> Result<()> {
+        Ok(())
+    }
+
+    async fn run(&self, transfer: Transfer) -> Result<()> {
+        let _leaving = transfer.leave();
+        transfer.learn(dlm_api::Fact::Len(EntryId::FIRST, self.0.len() as u64))?;
+        if let Some(mut lease) = transfer.next(dlm_api::Want::Any { max: u64::MAX }, None).await {
+            let _ = lease.write(EntryId::FIRST, 0, self.0.clone()).await?;
+        }
+        let _ = self.1.clone().wait_for(|may_end| *may_end).await;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_takes_its_leave_is_waited_for_and_not_said_to_share() {
+    let (end, may_end) = tokio::sync::watch::channel(false);
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("f");
+    let client = Client::builder().threads(2).build();
+    let handle = client.download_from_sources().source(Leaver(content(1, 1000), may_end)).to_file(&file).start();
+    let mut events = handle.events();
+    let mut told = Vec::new();
+    // It goes on telling of its progress when everything is here.
+    while !file.exists() || !matches!(told.last(), Some(Event::Progress(_))) {
+        told.push(events.next().await.expect("it has not ended"));
+    }
+    assert!(handle.wait().now_or_never().is_none(), "it is waited for");
+    end.send_replace(true);
+    told.extend(events.collect::<Vec<_>>().await);
+    assert!(!told.contains(&Event::State(State::Sharing)), "{told:?}");
+    assert_eq!(told.last(), Some(&Event::State(State::Complete)));
 }
 
 /// What was finished of many is not all there is.

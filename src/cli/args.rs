@@ -129,14 +129,14 @@ pub struct GetArgs {
 
     /// Read URLs from a file, one a line; - is standard input
     ///
-    /// Blank lines and lines that start with # are skipped. Unlike the command line, a file is not shown to the other
+    /// Torrent files can be named too, by paths that are relative to the current folder. Blank lines and lines that start with # are skipped. Unlike the command line, a file is not shown to the other
     /// users of this machine, so it is the place for URLs with passwords or signatures.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub input: Option<PathBuf>,
 
     /// Save under this name; - is standard output. One URL only, and one file
     ///
-    /// A torrent of many files goes to a folder, which --dir names.
+    /// A torrent of many files goes to a folder, which --dir names, even if --select takes one of them only.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Where it goes")]
     pub output: Option<PathBuf>,
 
@@ -163,13 +163,13 @@ pub struct GetArgs {
     #[arg(long, value_name = "GLOB", help_heading = "Which files")]
     pub select: Vec<Pattern>,
 
-    /// Show which files there are, and fetch nothing
+    /// Show which files there are, or which of them --select takes, and fetch nothing
     ///
     /// One line for each: its number, its length and its path; with --json one event.
     #[arg(long, help_heading = "Which files")]
     pub list_files: bool,
 
-    /// Save a torrent file at a URL itself, rather than what it leads to
+    /// Save a torrent file at a URL itself, whatever it is, rather than what it leads to
     #[arg(long, help_heading = "Which files")]
     pub no_follow: bool,
 
@@ -179,7 +179,9 @@ pub struct GetArgs {
 
     /// What the file must hash to. One URL only
     ///
-    /// ALGO is sha256, sha512, blake3, sha1 or md5. The file gets its name only when the checksum matches.
+    /// ALGO is sha256, sha512, blake3, sha1 or md5. The file gets its name only when the checksum matches. It is of what the
+    /// URL gives: where that is a torrent file, of this. With a magnet link, or a torrent file that is here, it is of the
+    /// content, which is one file then.
     #[arg(long, value_name = "ALGO:HEX", help_heading = "How it is fetched")]
     pub checksum: Option<Digest>,
 
@@ -195,7 +197,9 @@ pub struct GetArgs {
     #[arg(long, value_name = "RATE", value_parser = parse_rate, help_heading = "How it is fetched")]
     pub limit: Option<u64>,
 
-    /// Refuse what is larger: 700M, 4GiB
+    /// Refuse files that are larger: 700M, 4GiB
+    ///
+    /// Each file that is to be fetched counts by itself, also in a download of many.
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "How it is fetched")]
     pub max_size: Option<u64>,
 

@@ -129,18 +129,44 @@ impl Downloads<'_> {
         if let Some(retries) = args.retries {
             download = download.retries(retries);
         }
-        if let Some(bytes) = args.max_size {
-            download = download.max_size(bytes);
-        }
         download.follow_containers(!args.no_follow)
     }
 
     /// Which files there are, whatever is wanted of them.
-    pub(super) async fn files(&self, request: &Request) -> Result<Vec<Entry>> {
+    async fn files(&self, request: &Request) -> Result<Vec<Entry>> {
         let mut entries = self.download(request).select(|_| true).inspect().await?;
         entries.retain(|entry| entry.kind == EntryKind::File);
         Ok(entries)
     }
+
+    /// Which files there are that `--select` wants.
+    pub(super) async fn selected(&self, request: &Request) -> Result<Vec<Entry>> {
+        let mut files = self.files(request).await?;
+        select::check(&self.args.select, &paths(&files))?;
+        files.retain(|file| select::is_wanted(&self.args.select, &file.path));
+        Ok(files)
+    }
+
+    /// Whether errors only are to be told.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.args.quiet
+    }
+}
+
+fn paths(files: &[Entry]) -> Vec<EntryPath> {
+    files.iter().map(|file| file.path.clone()).collect()
+}
+
+/// Fails unless what is fetched of these files is all of a download of one file, which is what this option is for. One of many
+/// shares pieces with its neighbours, which have to be kept somewhere.
+fn check_one(option: &str, patterns: &[select::Pattern], paths: &[EntryPath]) -> Result<()> {
+    let wanted = paths.iter().filter(|path| select::is_wanted(patterns, path)).count();
+    let message = match (wanted, paths.len()) {
+        (1, 1) => return Ok(()),
+        (1, all) => format!("the file is one of {all}, and {option} is for a download of one"),
+        (n, _) => format!("there are {n} files, and {option} is for one"),
+    };
+    Err(Error::new(ErrorKind::InvalidInput, message).with("option", option))
 }
 
 /// Whether it is known beforehand that this may lead to many files.
@@ -155,14 +181,21 @@ impl Engine for Downloads<'_> {
         let args = self.args;
         let mut download = self.download(request);
         let is_to_be_one = !matches!(request.target, Target::Dir(_)) && may_be_many(request) && !args.no_follow;
-        if is_to_be_one || !args.select.is_empty() {
-            let paths: Vec<EntryPath> = self.files(request).await?.into_iter().map(|entry| entry.path).collect();
-            if is_to_be_one && paths.len() != 1 {
-                let message =
-                    format!("there are {} files, and --output names one: choose a folder with --dir", paths.len());
-                return Err(Error::new(ErrorKind::InvalidInput, message));
-            }
+        // Of a torrent that has to be fetched first the checksum is of that.
+        let is_of_content = request.container.is_some() || request.is_only_a_name();
+        let has_checksum = args.checksum.is_some() && is_of_content;
+        if is_to_be_one || has_checksum || !args.select.is_empty() {
+            let paths = paths(&self.files(request).await?);
             select::check(&args.select, &paths)?;
+            if is_to_be_one {
+                check_one("--output", &args.select, &paths)?;
+            }
+            if has_checksum {
+                check_one("--checksum", &args.select, &paths)?;
+            }
+        }
+        if let Some(bytes) = args.max_size {
+            download = download.max_size(bytes);
         }
         if !args.select.is_empty() {
             let patterns = args.select.clone();

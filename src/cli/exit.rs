@@ -97,8 +97,19 @@ pub fn hint(error: &Error) -> &'static str {
         ErrorKind::Corrupt => {
             "check the checksum you gave; if it is right, the server has a damaged file: try a --mirror"
         }
-        ErrorKind::Unsupported => "the message says what is not supported; `dlm get --help` lists what is",
+        ErrorKind::Unsupported => "dlm can't do what the message names; another form of the same may do",
+        // Several files, and an option that is for one.
+        ErrorKind::InvalidInput if error.context().any(|(key, about)| key == "option" && about == "--output") => {
+            "choose a folder with --dir instead; --list-files shows what there is"
+        }
+        ErrorKind::InvalidInput if error.context().any(|(key, _)| key == "option") => {
+            "leave that option away; --list-files shows what there is"
+        }
         ErrorKind::InvalidInput => "correct the value and run again; `dlm get --help` says what is expected",
+        // What was to lead to the content.
+        ErrorKind::Protocol if error.context().any(|(key, _)| key == "container") => {
+            "see what it is: --no-follow saves it instead of following it"
+        }
         ErrorKind::Protocol => "the server, or a proxy before it, is faulty: try a --mirror, or fewer --connections",
         ErrorKind::Network => "check the connection and run the same command again: it goes on where it stopped",
         ErrorKind::Timeout => {
@@ -184,6 +195,12 @@ mod tests {
         assert_eq!(local.kind(), ErrorKind::Denied);
         assert!(hint(&local).contains("--dir"));
         assert!(hint(&Error::new(ErrorKind::Denied, "401")).contains("--user"));
+    }
+
+    #[test]
+    fn what_is_no_container_is_not_the_fault_of_the_server_or_the_user() {
+        let error = Error::new(ErrorKind::Protocol, "not what it is called").with("container", ".torrent");
+        assert!(hint(&error).contains("--no-follow"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use dlm_api::{Error, ErrorKind, Event, Report, Result};
@@ -137,6 +137,15 @@ impl Driver<'_> {
     }
 }
 
+/// A second request to end that comes closer than this is an echo of the first: `timeout` signals the program and then its group,
+/// and a terminal that is closed all of its programs. Nobody asks twice as fast by hand.
+const ECHO: Duration = Duration::from_millis(500);
+
+/// Whether a request to end is one more, and no echo of the one at `first`.
+fn is_asked_again(first: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(first) >= ECHO
+}
+
 /// Ends when the user, or the system, asks the program to end. When they ask again, the program ends at once.
 #[cfg(unix)]
 pub async fn interrupted() {
@@ -148,9 +157,14 @@ pub async fn interrupted() {
         return std::future::pending().await;
     };
     either(&mut int, &mut term).await;
+    let first = Instant::now();
     tokio::spawn(async move {
-        either(&mut int, &mut term).await;
-        std::process::exit(i32::from(Exit::Interrupted.code()));
+        loop {
+            either(&mut int, &mut term).await;
+            if is_asked_again(first, Instant::now()) {
+                std::process::exit(i32::from(Exit::Interrupted.code()));
+            }
+        }
     });
 }
 
@@ -168,9 +182,12 @@ pub async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         return std::future::pending().await;
     }
-    tokio::spawn(async {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(i32::from(Exit::Interrupted.code()));
+    let first = Instant::now();
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if is_asked_again(first, Instant::now()) {
+                std::process::exit(i32::from(Exit::Interrupted.code()));
+            }
         }
     });
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use dlm_api::Locator;
+use super::args::Place;
 
 /// No list of URLs and no torrent is larger; what is was named by mistake.
 const MAX_LEN: u64 = 64 << 20;
@@ -29,29 +29,29 @@ pub fn read_all(path: &Path, what: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// The URLs in the file at `path`, or in standard input if that is `-`.
+/// The URLs, and names of torrent files, in the file at `path`, or in standard input if that is `-`.
 ///
 /// # Errors
 ///
 /// A sentence for the user, with the line where there is one.
-pub fn read(path: &Path) -> Result<Vec<Locator>, String> {
+pub fn read(path: &Path) -> Result<Vec<Place>, String> {
     let text = read_all(path, "a list of URLs")?;
     let name = path.display();
     let text = String::from_utf8(text).map_err(|_| format!("{name} is not a list of URLs: it is not UTF-8 text"))?;
     parse(&text).map_err(|error| format!("{name}, {error}"))
 }
 
-/// The URLs in `text`, one a line. Blank lines and lines that start with `#` are skipped.
+/// The URLs, and names of torrent files, in `text`, one a line. Blank lines and lines that start with `#` are skipped.
 ///
 /// # Errors
 ///
-/// A sentence that names the first line that is no URL. It does not repeat the line: there may be a password in it.
-pub fn parse(text: &str) -> Result<Vec<Locator>, String> {
+/// A sentence that names the first line that is neither. It does not repeat the line: there may be a password in it.
+pub fn parse(text: &str) -> Result<Vec<Place>, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = text.lines().map(str::trim).enumerate();
     lines
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
-        .map(|(index, line)| line.parse().map_err(|error| format!("line {}: {error}", index + 1)))
+        .map(|(index, line)| Place::parse(line.into()).map_err(|error| format!("line {}: {error}", index + 1)))
         .collect()
 }
 
@@ -60,10 +60,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn text_of(place: &Place) -> String {
+        match place {
+            Place::Url(url) => url.url().to_string(),
+            Place::Torrent(path) => path.display().to_string(),
+        }
+    }
+
     #[test]
     fn comments_and_blank_lines_are_skipped() {
         let text = "\u{feff}# a list\r\n\r\nhttps://a/1#x\r\n   \n  https://b/2  \n#https://c/3";
-        let urls: Vec<String> = parse(text).unwrap().iter().map(|l| l.url().to_string()).collect();
+        let urls: Vec<String> = parse(text).unwrap().iter().map(text_of).collect();
         assert_eq!(urls, ["https://a/1#x", "https://b/2"]);
     }
 

@@ -1,4 +1,4 @@
-//! `dlm get --list-files`: which files there are.
+//! `dlm get --list-files`: which files there are, or which of them `--select` would take.
 
 use std::io::{self, Write};
 
@@ -8,14 +8,19 @@ use super::engine::Downloads;
 use super::escape::plain;
 use super::exit::Exit;
 use super::plan::Request;
-use super::show::{Json, failure};
+use super::show::{Json, failure, waiting};
 use super::units::size;
+use super::unwritten;
 
 /// Shows the files of each download, one after the other. The code of the first that failed counts.
 pub(super) async fn run(requests: &[Request], downloads: &Downloads<'_>, json: bool) -> Exit {
     let mut exit = Exit::Complete;
     for (id, request) in requests.iter().enumerate() {
-        let files = downloads.files(request).await;
+        if let Some(line) = waiting(request).filter(|_| !downloads.is_quiet()) {
+            // Standard error being gone changes nothing.
+            let _ = writeln!(io::stderr(), "{line}");
+        }
+        let files = downloads.selected(request).await;
         if let (Err(error), Exit::Complete) = (&files, exit) {
             exit = Exit::of(error.kind());
         }
@@ -24,11 +29,7 @@ pub(super) async fn run(requests: &[Request], downloads: &Downloads<'_>, json: b
             Ok(()) => {}
             // The reader had enough: `dlm get --list-files ... | head`.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return exit,
-            Err(error) => {
-                // Standard error being gone changes nothing.
-                let _ = writeln!(io::stderr(), "error: cannot write: {error}");
-                return Exit::Failed;
-            }
+            Err(error) => return unwritten(error),
         }
     }
     exit

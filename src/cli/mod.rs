@@ -69,10 +69,17 @@ fn refused(error: &clap::Error) -> Exit {
             let reason = std::error::Error::source(error).map_or_else(String::new, |reason| format!(": {reason}"));
             usage(&subcommand(std::env::args_os()), &format!("invalid value for '{name}'{reason}"))
         }
-        // A URL whose `get` was forgotten.
-        clap::error::ErrorKind::InvalidSubcommand
-            if text(ContextKind::InvalidSubcommand).is_some_and(|given| given.contains(['/', ':', '@'])) =>
+        clap::error::ErrorKind::UnknownArgument | clap::error::ErrorKind::TooManyValues
+            if is_private(text(ContextKind::InvalidArg)) || is_private(text(ContextKind::InvalidValue)) =>
         {
+            usage(&subcommand(std::env::args_os()), "there is an argument too many, or the option before it is missing")
+        }
+        clap::error::ErrorKind::InvalidValue if is_private(text(ContextKind::InvalidValue)) => {
+            let name = text(ContextKind::InvalidArg).unwrap_or("an argument");
+            usage(&subcommand(std::env::args_os()), &format!("invalid value for '{name}'"))
+        }
+        // A URL whose `get` was forgotten.
+        clap::error::ErrorKind::InvalidSubcommand if is_private(text(ContextKind::InvalidSubcommand)) => {
             usage(&[""; 0], "unrecognized subcommand: to download from a URL, write `dlm get URL`")
         }
         _ => {
@@ -81,6 +88,11 @@ fn refused(error: &clap::Error) -> Exit {
             if error.use_stderr() { Exit::Usage } else { Exit::Complete }
         }
     }
+}
+
+/// Whether it looks like a URL or a login, in which there may be a password or a key.
+fn is_private(given: Option<&str>) -> bool {
+    given.is_some_and(|given| given.contains(['/', ':', '@']))
 }
 
 /// The names of the subcommand that a command line is of.
@@ -185,8 +197,15 @@ fn print(bytes: &[u8]) -> Exit {
         Ok(()) => Exit::Complete,
         // The reader had enough: `dlm man | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Complete,
-        Err(error) => failed(&error),
+        Err(error) => unwritten(error),
     }
+}
+
+/// Says that standard output can't be written to, and why.
+fn unwritten(error: io::Error) -> Exit {
+    let error = Error::storage("cannot write to standard output", error);
+    failed(&plain(&error.chain()));
+    Exit::of(error.kind())
 }
 
 /// Says what went wrong, and what to do about it.
@@ -198,4 +217,15 @@ fn failed_with(error: &Error) -> Exit {
 fn failed(error: &dyn std::fmt::Display) -> Exit {
     let _ = writeln!(io::stderr(), "error: {error}");
     Exit::Failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_that_is_full_is_told_apart() {
+        assert_eq!(unwritten(io::ErrorKind::StorageFull.into()), Exit::NoSpace);
+        assert_eq!(unwritten(io::ErrorKind::Other.into()), Exit::Failed);
+    }
 }

@@ -4,13 +4,15 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+#[cfg(feature = "bittorrent")]
+use dlm_api::ErrorKind;
 use dlm_api::{Digest, Locator};
+#[cfg(feature = "bittorrent")]
+use dlm_bittorrent::{InfoHash, Metainfo};
 use url::Url;
 
 use super::args::{Credentials, GetArgs, Place};
 use super::input;
-#[cfg(feature = "bittorrent")]
-use super::torrent;
 
 /// One download, as it was asked for.
 #[derive(Clone, Debug)]
@@ -39,6 +41,11 @@ impl Request {
             }
         }
     }
+
+    /// Whether it names content without saying what that is, so that a peer who knows has to be found first.
+    pub fn is_only_a_name(&self) -> bool {
+        magnet_name(&self.url).is_some()
+    }
 }
 
 /// Where a download goes.
@@ -61,7 +68,7 @@ pub enum Target {
 pub fn requests(args: &GetArgs) -> Result<Vec<Request>, String> {
     let mut places = args.urls.clone();
     if let Some(path) = &args.input {
-        places.extend(input::read(path)?.into_iter().map(Place::Url));
+        places.extend(input::read(path)?);
     }
     let mut urls: Vec<(Locator, Option<Bytes>)> = places.into_iter().map(open).collect::<Result<_, _>>()?;
     urls.extend(torrents(args)?);
@@ -70,6 +77,9 @@ pub fn requests(args: &GetArgs) -> Result<Vec<Request>, String> {
     }
     if args.no_follow && urls.iter().any(|(_, container)| container.is_some()) {
         return Err("--no-follow saves a torrent file, but one is here already".to_owned());
+    }
+    if args.no_follow && urls.iter().any(|(url, _)| is_magnet(url)) {
+        return Err("--no-follow saves a torrent file, but a magnet link leads to none".to_owned());
     }
     if urls.len() > 1 {
         for (given, option, instead) in [
@@ -105,7 +115,12 @@ fn open(place: Place) -> Result<(Locator, Option<Bytes>), String> {
 }
 
 fn file_url(path: &Path) -> Result<Locator, String> {
-    let url = std::path::absolute(path).ok().and_then(|path| Url::from_file_path(path).ok());
+    // The folder without links and dots, so that it is the same download from wherever it is named; the name as it is given.
+    let full = path.file_name().and_then(|name| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(folder.canonicalize().ok()?.join(name))
+    });
+    let url = full.and_then(|path| Url::from_file_path(path).ok());
     Ok(url.ok_or_else(|| format!("{} has no absolute path", path.display()))?.into())
 }
 
@@ -118,16 +133,36 @@ fn torrents(args: &GetArgs) -> Result<Vec<(Locator, Option<Bytes>)>, String> {
 
 #[cfg(feature = "bittorrent")]
 pub(super) fn torrent_at(path: &Path) -> Result<(Locator, Bytes), String> {
+    let bytes = Bytes::from(input::read_all(path, "a torrent")?);
     if super::args::is_torrent(path) {
-        return Ok((file_url(path)?, input::read_all(path, "a torrent")?.into()));
+        return Ok((file_url(path)?, bytes));
     }
-    let (bytes, torrent) = torrent::read(path)?;
-    Ok((file_url(Path::new(&format!("/{}.torrent", torrent.info_hash())))?, bytes))
+    let hash = match Metainfo::parse(bytes.clone()) {
+        Ok(torrent) => torrent.info_hash(),
+        // Whoever opens it says so.
+        Err(error) if error.kind() == ErrorKind::Unsupported => InfoHash::of(&bytes),
+        Err(error) => return Err(format!("{}: {}", path.display(), error.chain())),
+    };
+    Ok((file_url(Path::new(&format!("/{hash}.torrent")))?, bytes))
 }
 
 #[cfg(not(feature = "bittorrent"))]
 fn torrents(_: &GetArgs) -> Result<Vec<(Locator, Option<Bytes>)>, String> {
     Ok(Vec::new())
+}
+
+#[cfg(feature = "bittorrent")]
+fn seeds(args: &GetArgs) -> bool {
+    args.swarm.seed.goal() != dlm_bittorrent::SeedGoal::OFF
+}
+
+#[cfg(not(feature = "bittorrent"))]
+fn seeds(_: &GetArgs) -> bool {
+    false
+}
+
+fn is_magnet(url: &Locator) -> bool {
+    cfg!(feature = "bittorrent") && url.scheme() == "magnet"
 }
 
 /// What a magnet link calls its torrent.
@@ -153,6 +188,9 @@ fn target(args: &GetArgs) -> Result<Target, String> {
         }
         if args.json {
             return Err("--output - and --json would both write to standard output".to_owned());
+        }
+        if seeds(args) {
+            return Err("--seed: what went to standard output can't be read again to give it to others".to_owned());
         }
         return Ok(Target::Stdout);
     }
@@ -262,6 +300,15 @@ mod tests {
 
     #[cfg(feature = "bittorrent")]
     #[test]
+    fn what_makes_no_sense_of_a_torrent_is_refused() {
+        let magnet = "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a";
+        assert!(plan(&["--no-follow", magnet]).unwrap_err().contains("leads to none"));
+        assert!(plan(&["-o", "-", "--seed", "ratio=1", magnet]).unwrap_err().contains("--seed"));
+        assert!(plan(&["-o", "-", "--seed", "off", magnet]).is_ok());
+    }
+
+    #[cfg(feature = "bittorrent")]
+    #[test]
     fn torrents_are_read_and_known_by_what_they_are() {
         let dir = tempfile::tempdir().unwrap();
         let torrent = b"d4:infod6:lengthi3e4:name1:a12:piece lengthi16384e6:pieces20:xxxxxxxxxxxxxxxxxxxxee";
@@ -279,6 +326,14 @@ mod tests {
         let hash = dlm_bittorrent::InfoHash::of(&torrent[7..torrent.len() - 1]);
         assert_eq!(request.url.to_string(), format!("file:///{hash}.torrent"));
         assert!(plan(&[named, "--no-follow"]).unwrap_err().contains("--no-follow"));
+        let list = dir.path().join("list");
+        std::fs::write(&list, format!("# mine\n{named}\nhttps://h/f\n")).unwrap();
+        let requests = plan(&["-i", list.to_str().unwrap()]).unwrap();
+        assert_eq!(requests[0].container.as_deref(), Some(&torrent[..]));
+        assert_eq!(requests[1].url.to_string(), "https://h/f");
+        std::fs::create_dir(dir.path().join("g")).unwrap();
+        let roundabout = dir.path().join("g/../a b#.torrent");
+        assert_eq!(plan(&[roundabout.to_str().unwrap()]).unwrap()[0].url, plan(&[named]).unwrap()[0].url);
         std::fs::write(other, "x").unwrap();
         assert!(plan(&["--torrent", other]).unwrap_err().contains("not a torrent"));
     }

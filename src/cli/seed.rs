@@ -27,7 +27,12 @@ pub(super) fn requests(args: &SeedArgs) -> Result<Vec<Request>, String> {
     let request = |torrent: &PathBuf| {
         let (url, bytes) = torrent_at(torrent)?;
         // Looked at here, where a mistake is one of the command line.
-        Metainfo::parse(bytes.clone()).map_err(|error| format!("{}: {}", torrent.display(), error.chain()))?;
+        match Metainfo::parse(bytes.clone()) {
+            Err(error) if error.kind() != ErrorKind::Unsupported => {
+                return Err(format!("{}: {}", torrent.display(), error.chain()));
+            }
+            _ => {}
+        }
         let target = Target::Dir(args.path.clone());
         Ok(Request { url, container: Some(bytes), mirrors: Vec::new(), checksum: None, target })
     };

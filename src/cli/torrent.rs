@@ -10,14 +10,14 @@ use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
-use dlm_api::Error;
+use dlm_api::{Error, ErrorKind};
 use dlm_bittorrent::Metainfo;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::TorrentCommand;
 use super::escape::plain;
 use super::exit::Exit;
-use super::{failed, input, usage};
+use super::{failed, input, unwritten, usage};
 
 pub(super) use verify::place;
 
@@ -38,19 +38,21 @@ pub(super) fn run(command: &TorrentCommand) -> Exit {
         }
         // The reader had enough: `dlm torrent show x.torrent | head`.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Complete,
-        Err(Failure::Output(error)) => failed(&error),
+        Err(Failure::Output(error)) => unwritten(error),
     }
 }
 
-/// The torrent in the file at `path`, or in standard input if that is `-`, and its bytes.
+/// The torrent in the file at `path`, or in standard input if that is `-`.
 ///
 /// # Errors
 ///
-/// A sentence for the user.
-pub(super) fn read(path: &Path) -> Result<(Bytes, Metainfo), String> {
+/// What it names makes no sense, or is a torrent of a kind that is not supported.
+fn read(path: &Path) -> Result<Metainfo, Failure> {
     let bytes = Bytes::from(input::read_all(path, "a torrent")?);
-    let torrent = Metainfo::parse(bytes.clone()).map_err(|error| format!("{}: {}", path.display(), error.chain()))?;
-    Ok((bytes, torrent))
+    Metainfo::parse(bytes).map_err(|error| match error.kind() {
+        ErrorKind::Unsupported => error.with("path", path.display()).into(),
+        _ => format!("{}: {}", path.display(), error.chain()).into(),
+    })
 }
 
 /// Why a command did not do what it should.

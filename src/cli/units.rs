@@ -125,6 +125,26 @@ pub fn clock(duration: Duration) -> String {
     }
 }
 
+/// A moment for people, from seconds since 1970: `2023-11-14 22:13:20 UTC`.
+#[cfg(feature = "bittorrent")]
+pub fn date(seconds: u64) -> String {
+    const DAYS_IN_400_YEARS: u64 = 146_097;
+    // From the first of March of the year 0 on, so that the day that leap years have is the last of one.
+    let days = seconds / 86_400 + 719_468;
+    let (era, day) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    // The months from March on have 153 days in five.
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = match month {
+        0..10 => (era * 400 + year, month + 3),
+        _ => (era * 400 + year + 1, month - 9),
+    };
+    let (hours, minutes, seconds) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year}-{month:02}-{day:02} {hours:02}:{minutes:02}:{seconds:02} UTC")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,5 +248,21 @@ mod tests {
         fn a_size_for_people_is_short(bytes: u64) {
             prop_assert!(size(bytes).len() <= 10, "{}", size(bytes));
         }
+    }
+
+    #[cfg(feature = "bittorrent")]
+    #[test]
+    fn moments_as_people_read_them() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (951_868_800, "2000-03-01 00:00:00 UTC"),
+            (1_700_000_000, "2023-11-14 22:13:20 UTC"),
+            (4_107_542_399, "2100-02-28 23:59:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+        ] {
+            assert_eq!(date(seconds), text);
+        }
+        assert!(date(u64::MAX).ends_with(" UTC"));
     }
 }

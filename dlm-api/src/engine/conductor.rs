@@ -219,7 +219,10 @@ impl Conductor {
             // The record of the earlier run knows more than this one.
             return Ok(());
         }
-        if self.began_empty && self.shared.ledger(|ledger| ledger.totals()).sealed == 0 {
+        // Of many files each may have been begun by somebody else.
+        let is_new = self.shared.prepared.lock().await.values().all(|ready| ready.prepared.existing.is_empty());
+        let is_one = self.shared.ledger(|ledger| ledger.entry_count()) == 1;
+        if self.began_empty && (is_new || is_one) && self.shared.ledger(|ledger| ledger.totals()).sealed == 0 {
             // Nothing that would be missed.
             self.shared.sink.abort().await?;
             return self.keeper.remove().await;
@@ -282,7 +285,9 @@ impl Conductor {
 
     /// Runs what was opened until the download is complete.
     async fn serve(&mut self, opened: Vec<Opened>, plan: &mut Plan) -> Result<Report> {
-        let single = plan.path.is_some() || matches!(opened[0].resolved, Resolved::Source(_));
+        // A checksum is of one file: who has several disagrees.
+        let is_one = plan.path.is_some() || !plan.digests.is_empty();
+        let single = is_one || matches!(opened[0].resolved, Resolved::Source(_));
         self.principal = Some(opened[0].origin);
         if !single {
             self.take_over_many(plan).await?;
@@ -374,12 +379,15 @@ impl Conductor {
     /// Everything is here; the sources that share it go on until that is enough, or the caller stops it.
     async fn share(&mut self, mut report: Report) -> Result<Report> {
         let is_sharing = |shared: &Shared| shared.counters.sharing.load(Ordering::Relaxed) > 0;
-        if is_sharing(&self.shared) {
+        let goes_on = |shared: &Shared| is_sharing(shared) || shared.counters.leaving.load(Ordering::Relaxed) > 0;
+        if goes_on(&self.shared) {
             self.chores = None;
-            self.set_state(State::Sharing);
+            if is_sharing(&self.shared) {
+                self.set_state(State::Sharing);
+            }
             let mut changed = self.shared.changed.subscribe();
             let mut tick = time::interval(PROGRESS);
-            while is_sharing(&self.shared) && matches!(*self.command.borrow(), Command::Run) {
+            while goes_on(&self.shared) && matches!(*self.command.borrow(), Command::Run) {
                 tokio::select! {
                     // What it comes to is of no importance any more.
                     (i, _) = next_ended(&mut self.runners) => self.runners[i].state = RunnerState::Done,

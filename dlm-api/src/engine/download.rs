@@ -125,7 +125,8 @@ impl Download {
     /// What the whole must hash to, as `ALGO:HEX` (`sha256:9f86...`). May be called for several algorithms.
     ///
     /// Where the URL leads to a container that is followed, it is what the container must hash to: a checksum is of what is at
-    /// the URL.
+    /// the URL. Of a container that the caller has ([`Client::download_container`]), and of a source that learns which files
+    /// there are, it is of the content. That has to be one file then.
     pub fn checksum(mut self, checksum: impl AsRef<str>) -> Self {
         let digest = self.note(checksum.as_ref().parse());
         self.digests.extend(digest);

@@ -28,7 +28,10 @@ pub(super) type Finished = Result<Vec<EntryId>>;
 impl Conductor {
     /// What an earlier run left of a download of many files. Which these are its record tells, before a source does.
     pub(super) async fn take_over_many(&mut self, plan: &Plan) -> Result<()> {
-        let Some(path) = self.keeper.find().await? else { return Ok(()) };
+        let Some(path) = self.keeper.find().await? else {
+            self.began_empty = true;
+            return Ok(());
+        };
         self.keeper.keep_at(&path);
         if !plan.resume {
             // What it claims is about to be replaced.

@@ -55,7 +55,8 @@ pub(super) struct Opener {
 impl Opener {
     /// Opens all of them. One that can't be opened is told, and not missed where there are others.
     ///
-    /// `digests` are of what the URLs give: where that is a container they are checked here, and taken.
+    /// `digests` are of what the URLs give: where that is a container that has to be fetched they are checked here, and taken.
+    /// Of a container that the caller has he knows what it is: they are of the content then.
     pub(super) async fn open(&self, origins: &[Origin], digests: &mut Vec<Digest>) -> Result<Vec<Opened>> {
         let mut opened = Vec::new();
         let mut failed = None;
@@ -67,7 +68,7 @@ impl Opener {
                 Origin::Container(locator, container) => {
                     (locator.to_string(), self.follow(locator, *container, digests).await)
                 }
-                Origin::Held(locator, bytes) => (locator.to_string(), self.held(locator, bytes, digests).await),
+                Origin::Held(locator, bytes) => (locator.to_string(), self.held(locator, bytes).await),
             };
             match resolved {
                 Ok(resolved) => {
@@ -80,8 +81,8 @@ impl Opener {
                 }
             }
         }
-        if self.shared.containers.is_followed() {
-            // Every container was checked against them; of what these lead to they say nothing.
+        if self.shared.containers.is_followed() && !origins.iter().any(|origin| matches!(origin, Origin::Held(..))) {
+            // The container was checked against them; of what it leads to they say nothing.
             digests.clear();
         }
         match failed {
@@ -108,11 +109,17 @@ impl Opener {
         let fetch = Download::of_container(self.client.clone(), locator, container, digests.to_vec(), setup);
         fetch.to_memory(memory.clone()).await?;
         let bytes = memory.take(EntryId::FIRST).unwrap_or_default();
-        self.open_container(locator, container, bytes).await
+        self.open_container(locator, container, bytes).await.map_err(|error| match error.kind() {
+            // It is not the caller who gave something that makes no sense.
+            ErrorKind::InvalidInput => Error::new(ErrorKind::Protocol, "what is there is not what it is called")
+                .with("container", container.suffix)
+                .with_source(error),
+            _ => error,
+        })
     }
 
     /// Opens a container that the caller has.
-    async fn held(&self, locator: &Locator, bytes: &Bytes, digests: &[Digest]) -> Result<Resolved> {
+    async fn held(&self, locator: &Locator, bytes: &Bytes) -> Result<Resolved> {
         let name = locator.file_name().unwrap_or_default();
         let Some((_, container)) = self.registry().container_named(&name) else {
             return Err(
@@ -123,14 +130,6 @@ impl Opener {
             return Err(Error::new(ErrorKind::TooLarge, "the container is larger than any of its kind may be")
                 .with("bytes", bytes.len())
                 .with("limit", container.max_len));
-        }
-        for digest in digests {
-            let mut hasher = digest.function().start();
-            hasher.update(bytes);
-            if !digest.matches(hasher) {
-                return Err(Error::new(ErrorKind::Corrupt, "the container does not match its checksum")
-                    .with("expected", digest));
-            }
         }
         self.open_container(locator, container, bytes.clone()).await
     }

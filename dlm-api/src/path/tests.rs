@@ -95,7 +95,7 @@ fn a_long_name_keeps_its_extension_and_room_for_suffixes() {
 #[test]
 fn components_of_a_list_stay_components() {
     let path = EntryPath::from_untrusted(["CD1", "a/b\\c", ".hidden", "  ", "NUL", "x.iso"]).unwrap();
-    assert_eq!(path.as_str(), "CD1/a_b_c/_hidden/_/_NUL/x.iso");
+    assert_eq!(path.as_str(), "CD1/a_b_c/.hidden/_/_NUL/x.iso");
     assert_eq!(path.file_name(), "x.iso");
 
     for bad in [&["a", "..", "b"][..], &["."], &[""], &["a", ""], &[]] {
@@ -104,6 +104,23 @@ fn components_of_a_list_stay_components() {
     assert!(EntryPath::from_untrusted(vec!["a"; MAX_DEPTH]).is_ok());
     assert!(EntryPath::from_untrusted(vec!["a"; MAX_DEPTH + 1]).is_err());
     assert!(EntryPath::from_untrusted(vec!["a".repeat(200); 20]).is_err());
+}
+
+/// A dot-file at the top would be one of the user's own settings.
+#[test]
+fn only_what_is_in_a_folder_of_its_own_may_be_hidden() {
+    let spaces = format!(".{}x", " ".repeat(300));
+    for (components, wanted) in [
+        (&[".ssh", "config"][..], "_ssh/config"),
+        (&[".bashrc"], "_bashrc"),
+        (&["tree", ".git", "..x"], "tree/.git/..x"),
+        (&["tree", "..."], "tree/_"),
+        (&["tree", ". .", ".part"], "tree/_/_part"),
+        (&["tree", ".x.part", "-rf"], "tree/.x_part/_rf"),
+        (&["tree", &spaces], "tree/_"),
+    ] {
+        assert_eq!(EntryPath::from_untrusted(components).unwrap().as_str(), wanted);
+    }
 }
 
 #[test]

@@ -147,6 +147,8 @@ pub(crate) struct Counters {
     pub(crate) uploaded: AtomicU64,
     /// Sources that go on when everything is here.
     pub(crate) sharing: AtomicU32,
+    /// Those that only take their leave then.
+    pub(crate) leaving: AtomicU32,
 }
 
 /// An entry for which the sink is ready.

@@ -21,7 +21,7 @@ use dlm_api::{Error, Limiter, Peers, Result, Sharing, Transfer};
 use tokio::sync::{Notify, mpsc};
 use tokio::{task, time};
 
-use crate::config::BitTorrentConfig;
+use crate::config::{BitTorrentConfig, SeedGoal};
 use crate::magnet::Selection;
 use crate::metainfo::Info;
 use crate::peer::{Origin, Voter};
@@ -175,7 +175,8 @@ pub(crate) struct Plan {
 pub(crate) async fn drive(plan: Plan) -> Result<()> {
     let Plan { common, transfer, info, selection, listener, mut announcer, mut peers } = plan;
     // From here on it isn't over before we say so. All may be here, and be known to be, as soon as we tell what there is.
-    let mut sharing = Some(transfer.share());
+    let is_to_share = common.config.seed != SeedGoal::OFF;
+    let mut sharing = Some(if is_to_share { transfer.share() } else { transfer.leave() });
     let layout = Layout::learn(&info, &selection, &transfer)?;
     // Whoever asks for pieces before that asks in vain, and would ask again only after a while.
     transfer.looked_at().await;

@@ -336,7 +336,7 @@ fn all_strings(components: Items<'_>) -> Result<()> {
 /// The files one after the other, their paths made safe but not distinct.
 fn place(raw: &[Raw<'_>], name: &str, is_single: bool, info_start: usize) -> Result<Vec<File>> {
     let mut files = Vec::with_capacity(raw.len());
-    let pad = EntryPath::from_untrusted([name, ".pad"])?;
+    let pad = EntryPath::from_untrusted([name, "_pad"])?;
     let mut offset = 0;
     for file in raw {
         let has = |attribute: u8| file.attributes.contains(&attribute);

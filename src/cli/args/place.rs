@@ -16,26 +16,28 @@ pub enum Place {
     Torrent(PathBuf),
 }
 
-/// Takes URLs, and torrent files that are there.
-pub(super) fn place() -> impl TypedValueParser<Value = Place> {
-    OsStringValueParser::new().try_map(parse)
+impl Place {
+    /// A URL, or a torrent file that is there. The error does not repeat it: there may be a password in it.
+    pub(in crate::cli) fn parse(argument: OsString) -> Result<Self, String> {
+        let error = match argument.to_str().map(str::parse::<Locator>) {
+            Some(Ok(url)) => return Ok(Self::Url(url)),
+            Some(Err(error)) => error.to_string(),
+            None => "not a URL".to_owned(),
+        };
+        let path = PathBuf::from(argument);
+        if !is_torrent(&path) {
+            return Err(error);
+        }
+        match path.is_file() {
+            true => Ok(Self::Torrent(path)),
+            false => Err("not a URL, and there is no such torrent file".to_owned()),
+        }
+    }
 }
 
-/// The error does not repeat the argument: there may be a password in it.
-fn parse(argument: OsString) -> Result<Place, String> {
-    let error = match argument.to_str().map(str::parse::<Locator>) {
-        Some(Ok(url)) => return Ok(Place::Url(url)),
-        Some(Err(error)) => error.to_string(),
-        None => "not a URL".to_owned(),
-    };
-    let path = PathBuf::from(argument);
-    if !is_torrent(&path) {
-        return Err(error);
-    }
-    match path.is_file() {
-        true => Ok(Place::Torrent(path)),
-        false => Err("not a URL, and there is no such torrent file".to_owned()),
-    }
+/// Takes URLs, and torrent files that are there.
+pub(super) fn place() -> impl TypedValueParser<Value = Place> {
+    OsStringValueParser::new().try_map(Place::parse)
 }
 
 /// Whether the name is that of a torrent file.
@@ -46,6 +48,10 @@ pub(in crate::cli) fn is_torrent(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(text: OsString) -> Result<Place, String> {
+        Place::parse(text)
+    }
 
     #[test]
     fn urls_are_urls() {

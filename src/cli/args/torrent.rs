@@ -20,9 +20,9 @@ Examples:
 const VERIFY_CODES: &str = "\
 Exit codes:
   0  everything is there and right
+  1  the torrent is of a kind that is not supported, or standard output failed
   2  the command line, or something it names, makes no sense
-  3  something is missing or damaged; what is listed on standard output
-  5  something may not be read";
+  3  something is missing, damaged or can't be read; what is listed on standard output";
 
 const SEED_GOAL: &str = "Until when: ratio=1.5, time=2h, ratio=2,time=1h, or forever [default: forever]";
 
@@ -50,17 +50,19 @@ pub enum TorrentCommand {
     /// Make a torrent of a file or a folder
     ///
     /// The files of a folder are taken in the order of their names, so that the same files always make the same torrent.
-    /// Symbolic links below it, and what is no file, are left out. Nothing that is there already is overwritten.
+    /// Symbolic links below it, and what is no file, are left out. Nothing that is there already is overwritten. Names that
+    /// could do harm are made safe by whoever downloads it: `dlm torrent show` says what dlm calls them.
     #[command(after_long_help = CREATE_EXAMPLES)]
     Create(CreateArgs),
     /// Show what a torrent or a magnet link says
     ///
-    /// Nothing is fetched or asked, except with --scrape. Trackers are shown in full: some have a key of yours in their URL.
+    /// Nothing is fetched or asked, except with --scrape. Trackers and web seeds are shown in full: some have a key of yours, or
+    /// a password, in their URL.
     Show(ShowArgs),
     /// Check files on disk against a torrent
     ///
-    /// Every byte is read. What is missing, damaged or of another length is listed. Data that lies between two files
-    /// is checked together: where one of them is missing, the edge of the other can't be told to be right.
+    /// Every byte is read. What is missing, damaged, of another length, a link or can't be read is listed. Data that lies
+    /// between two files is checked together: where one of them is missing, the edge of the other can't be told to be right.
     #[command(after_long_help = VERIFY_CODES)]
     Verify(VerifyArgs),
 }

@@ -211,6 +211,15 @@ async fn an_interruption_stops_what_runs_and_begins_nothing() {
     assert_eq!(log.lines.last().unwrap(), "done 3 Interrupted");
 }
 
+/// `timeout` signals a program, and then its group.
+#[test]
+fn an_echo_of_an_interruption_is_not_a_second_one() {
+    let first = Instant::now();
+    assert!(!is_asked_again(first, first));
+    assert!(!is_asked_again(first, first + ECHO / 2));
+    assert!(is_asked_again(first, first + ECHO));
+}
+
 #[tokio::test]
 async fn an_interruption_ends_the_asking_what_there_is() {
     let engine = Fake::default();

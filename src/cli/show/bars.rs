@@ -21,6 +21,8 @@ pub struct Bars {
     bars: HashMap<usize, ProgressBar>,
     /// Downloads of which everything is here, and is given to others.
     sharing: HashSet<usize>,
+    /// Downloads of which nobody has told yet what there is.
+    waiting: HashSet<usize>,
 }
 
 #[derive(Debug)]
@@ -43,7 +45,7 @@ impl Bars {
             let bar = multi.add(new_bar());
             Total { bar, downloads, finished: 0, progress: HashMap::new() }
         });
-        let mut bars = Self { multi, all, bars: HashMap::new(), sharing: HashSet::new() };
+        let mut bars = Self { multi, all, bars: HashMap::new(), sharing: HashSet::new(), waiting: HashSet::new() };
         bars.draw_total();
         bars
     }
@@ -73,6 +75,10 @@ impl Show for Bars {
             None => self.multi.add(bar),
         };
         draw(&bar, &request.label(), &Progress::default(), false);
+        if request.is_only_a_name() {
+            bar.set_message(text::WAITING);
+            self.waiting.insert(id);
+        }
         self.bars.insert(id, bar);
         Ok(())
     }
@@ -82,6 +88,10 @@ impl Show for Bars {
         match event {
             Event::Progress(progress) => {
                 draw(bar, &bar.prefix(), progress, self.sharing.contains(&id));
+                match progress.total {
+                    None if self.waiting.contains(&id) => bar.set_message(text::WAITING),
+                    _ => drop(self.waiting.remove(&id)),
+                }
                 if let Some(all) = &mut self.all {
                     all.progress.insert(id, *progress);
                 }
@@ -109,6 +119,7 @@ impl Show for Bars {
             self.multi.remove(&bar);
         }
         self.sharing.remove(&id);
+        self.waiting.remove(&id);
         match outcome {
             Ok(report) => self.line(&text::report(report)),
             Err(error) => text::failure(&request.url.to_string(), error).lines().for_each(|line| self.line(line)),
@@ -271,6 +282,22 @@ mod tests {
         bars.event(0, &Event::Progress(progress), Instant::now()).unwrap();
         redraw(&bars);
         assert!(term.contents().ends_with(" 1.50 GiB, 12.0 MiB/s, 4 connections"), "{}", term.contents());
+    }
+
+    #[cfg(feature = "bittorrent")]
+    #[test]
+    fn who_waits_for_a_peer_that_knows_is_told_so() {
+        let (mut bars, term) = bars(1);
+        let url = "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a&dn=f";
+        bars.started(0, &Request { url: url.parse().unwrap(), ..request() }, Instant::now()).unwrap();
+        for _ in 0..2 {
+            redraw(&bars);
+            assert!(term.contents().ends_with(" looking for a peer that knows what it is"), "{}", term.contents());
+            bars.event(0, &Event::Progress(Progress::default()), Instant::now()).unwrap();
+        }
+        bars.event(0, &Event::Progress(some_progress()), Instant::now()).unwrap();
+        redraw(&bars);
+        assert!(term.contents().contains(" 50% of 3.00 GiB"), "{}", term.contents());
     }
 
     #[test]

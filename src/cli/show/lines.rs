@@ -28,6 +28,8 @@ struct Running {
     told: Instant,
     /// Everything is here, and is given to others.
     sharing: bool,
+    /// Nobody has told yet what there is.
+    waiting: bool,
 }
 
 impl<W: Write> Lines<W> {
@@ -45,7 +47,11 @@ impl<W: Write> Lines<W> {
 impl<W: Write> Show for Lines<W> {
     fn started(&mut self, id: usize, request: &Request, now: Instant) -> io::Result<()> {
         let label = plain(&request.label()).into_owned();
-        self.running.insert(id, Running { label, told: now, sharing: false });
+        let waiting = text::waiting(request);
+        self.running.insert(id, Running { label, told: now, sharing: false, waiting: waiting.is_some() });
+        if let Some(line) = waiting.filter(|_| !self.quiet) {
+            self.line(&line);
+        }
         Ok(())
     }
 
@@ -57,7 +63,12 @@ impl<W: Write> Show for Lines<W> {
         let line = match event {
             Event::Progress(progress) if now.duration_since(running.told) >= EVERY => {
                 running.told = now;
-                if running.sharing { text::sharing(progress) } else { text::progress(progress) }
+                running.waiting &= progress.total.is_none();
+                match running {
+                    Running { waiting: true, .. } => text::WAITING.to_owned(),
+                    Running { sharing: true, .. } => text::sharing(progress),
+                    _ => text::progress(progress),
+                }
             }
             Event::Progress(_) => return Ok(()),
             other => match text::event(other) {
@@ -128,6 +139,25 @@ mod tests {
             lines.event(0, &Event::Progress(some_progress()), start + EVERY).unwrap();
         });
         assert_eq!(out, "f.iso: what is here is checked; seeding\nf.iso: seeding\n");
+    }
+
+    #[cfg(feature = "bittorrent")]
+    #[test]
+    fn who_waits_for_a_peer_that_knows_is_told_so() {
+        let start = Instant::now();
+        let tell = |lines: &mut Lines<&mut Vec<u8>>| {
+            let url = "magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a&dn=f";
+            lines.started(0, &Request { url: url.parse().unwrap(), ..request() }, start).unwrap();
+            lines.event(0, &Event::Progress(dlm_api::Progress::default()), start + EVERY).unwrap();
+            lines.event(0, &Event::Progress(some_progress()), start + 2 * EVERY).unwrap();
+        };
+        let out = told(false, tell);
+        let lines: Vec<&str> = out.lines().collect();
+        assert_eq!(lines[..2], ["f: looking for a peer that knows what it is"; 2]);
+        assert!(lines[2].starts_with("f: 1.50 GiB of 3.00 GiB"), "{out}");
+        assert_eq!(told(true, tell), "");
+        // What a server has is asked of the server.
+        assert_eq!(told(false, |lines| lines.started(0, &request(), start).unwrap()), "");
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub use json::Json;
 #[cfg(feature = "bittorrent")]
 pub(super) use json::write_json;
 pub use lines::Lines;
-pub(super) use text::failure;
+pub(super) use text::{failure, waiting};
 
 use super::exit::Exit;
 use super::plan::Request;

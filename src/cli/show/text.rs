@@ -6,6 +6,7 @@ use dlm_api::{EntryReport, Error, Event, Peers, Progress, Report, State, Verific
 
 use crate::cli::escape::plain;
 use crate::cli::exit::hint;
+use crate::cli::plan::Request;
 use crate::cli::units::{clock, size};
 
 /// Said when the user interrupts.
@@ -13,6 +14,14 @@ pub(super) const STOPPING: &str = "stopping: what was received is kept; interrup
 
 /// What is being done once everything is here.
 pub(super) const SEEDING: &str = "seeding";
+
+/// Said of a download of which nothing but a name is known, since it can take long.
+pub(in crate::cli) fn waiting(request: &Request) -> Option<String> {
+    request.is_only_a_name().then(|| format!("{}: {WAITING}", plain(&request.label())))
+}
+
+/// What is being done while nobody has told yet what there is.
+pub(super) const WAITING: &str = "looking for a peer that knows what it is";
 
 /// How far it is: `1.50 GiB of 3.00 GiB (50%), 12.0 MiB/s, ETA 2:08, 4 connections`.
 pub(super) fn progress(progress: &Progress) -> String {

@@ -10,7 +10,7 @@ use dlm_api::{Error, ErrorKind};
 use dlm_bittorrent::Metainfo;
 use dlm_bittorrent::metainfo::create::{NewFile, Options, Plan};
 
-use super::hash::{hash, parts, storage};
+use super::hash::{changed, hash, parts, storage};
 use super::{Failure, bar};
 use crate::cli::args::CreateArgs;
 use crate::cli::escape::plain;
@@ -19,6 +19,9 @@ use crate::cli::units::size;
 
 /// The number of bytes of a piece's hash.
 const HASH_LEN: usize = 20;
+
+/// How many of the things that were left out are named: enough to see what they are.
+const LISTED: usize = 20;
 
 /// The most folders in each other: real trees are far less deep, and an entry of a download can't be deeper.
 const MAX_DEPTH: usize = 64;
@@ -41,7 +44,8 @@ pub(super) fn run(args: &CreateArgs) -> Result<Exit, Failure> {
         |_| true,
         |piece, hash| {
             let at = piece as usize * HASH_LEN;
-            lock(&pieces)[at..at + HASH_LEN].copy_from_slice(hash);
+            lock(&pieces)[at..at + HASH_LEN].copy_from_slice(&hash.map_err(|(_, error)| error)?);
+            Ok(())
         },
     );
     bar.finish_and_clear();
@@ -53,7 +57,11 @@ pub(super) fn run(args: &CreateArgs) -> Result<Exit, Failure> {
     let read = Metainfo::parse(torrent.clone())?;
     output.write(&torrent)?;
     if content.left_out > 0 {
-        let _ = writeln!(io::stderr(), "left out, as they are no files: {}", content.left_out);
+        let more = if content.left_out > content.left_out_first.len() { ", ..." } else { "" };
+        let names = content.left_out_first.join(", ");
+        // Standard error being gone changes nothing.
+        let _ =
+            writeln!(io::stderr(), "left out, as they are no files: {} ({}{more})", content.left_out, plain(&names));
     }
     if let Output::File(path) = &output {
         let wrote = Failure::Output;
@@ -77,8 +85,9 @@ struct Content {
     is_single: bool,
     /// In the order of the torrent.
     files: Vec<Found>,
-    /// How many links and other things that are no files there were.
+    /// How many links and other things that are no files there were, and what the first of them are called.
     left_out: usize,
+    left_out_first: Vec<String>,
 }
 
 /// A file, as it was when it was found.
@@ -99,10 +108,11 @@ impl Content {
         let metadata = path.metadata().map_err(cannot)?;
         let name = match (&args.name, path.file_name()) {
             (Some(name), _) => name.clone(),
-            (None, Some(name)) => utf8(name.to_str(), &path)?,
+            (None, Some(name)) => usable(name.to_str(), &path)?,
             (None, None) => return Err("the path has no name: give one with --name".to_owned().into()),
         };
-        let mut content = Self { name, is_single: metadata.is_file(), files: Vec::new(), left_out: 0 };
+        let mut content =
+            Self { name, is_single: metadata.is_file(), files: Vec::new(), left_out: 0, left_out_first: Vec::new() };
         if metadata.is_file() {
             content.files.push(Found::new(path, Vec::new(), &metadata));
         } else if metadata.is_dir() {
@@ -130,9 +140,14 @@ impl Content {
             let metadata = path.symlink_metadata().map_err(|error| storage("cannot read", &path, error))?;
             if !metadata.is_file() && !metadata.is_dir() {
                 self.left_out += 1;
+                if self.left_out_first.len() < LISTED {
+                    let name = name.to_string_lossy();
+                    self.left_out_first
+                        .push(above.iter().map(String::as_str).chain([&*name]).collect::<Vec<_>>().join("/"));
+                }
                 continue;
             }
-            above.push(utf8(name.to_str(), &path)?);
+            above.push(usable(name.to_str(), &path)?);
             if metadata.is_dir() {
                 self.walk(&path, above)?;
             } else {
@@ -173,9 +188,16 @@ impl Content {
     }
 }
 
-/// Torrents have no other names.
-fn utf8(name: Option<&str>, path: &Path) -> Result<String, Failure> {
-    name.map(str::to_owned).ok_or_else(|| format!("{}: the name is not UTF-8 text", path.display()).into())
+/// The name, if a torrent can have it.
+fn usable(name: Option<&str>, path: &Path) -> Result<String, Failure> {
+    match name {
+        None => Err(format!("{}: the name is not UTF-8 text", path.display()).into()),
+        // Where that separates folders it would be another path.
+        Some(name) if name.contains('\\') => {
+            Err(format!("{}: a name with a backslash can't be in a torrent", path.display()).into())
+        }
+        Some(name) => Ok(name.to_owned()),
+    }
 }
 
 impl Found {
@@ -197,9 +219,7 @@ impl Found {
         if now.len() == self.len && now.modified().ok() == self.modified {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Storage, "the file was changed while it was read")
-            .with("path", self.path.display())
-            .into())
+        Err(changed(&self.path).into())
     }
 }
 
@@ -220,10 +240,13 @@ impl Output {
             Some(path) => path.clone(),
             None => PathBuf::from(format!("{name}.torrent")),
         };
-        match path.symlink_metadata() {
-            Ok(_) => Err(exists(&path)),
-            Err(_) => Ok(Self::File(path)),
+        if path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return Err(format!("{} is a folder: --output names a file", path.display()).into());
         }
+        // What it takes to make a file is best found out by making one.
+        create(&path)?;
+        fs::remove_file(&path).map_err(|error| storage("cannot remove", &path, error))?;
+        Ok(Self::File(path))
     }
 
     fn write(&self, torrent: &[u8]) -> Result<(), Failure> {
@@ -234,10 +257,7 @@ impl Output {
             }
             Self::File(path) => path,
         };
-        let mut file = File::create_new(path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => exists(path),
-            _ => storage("cannot create", path, error).into(),
-        })?;
+        let mut file = create(path)?;
         file.write_all(torrent).and_then(|()| file.sync_all()).map_err(|error| {
             // Half a torrent is of no use; the failure that counts is the first.
             let _ = fs::remove_file(path);
@@ -246,15 +266,46 @@ impl Output {
     }
 }
 
-fn exists(path: &Path) -> Failure {
-    Error::new(ErrorKind::Exists, "the file is there already: name another one with --output")
-        .with("path", path.display())
-        .into()
+/// Makes the file, which must not be there.
+fn create(path: &Path) -> Result<File, Failure> {
+    File::create_new(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            Error::new(ErrorKind::Exists, "the file is there already: name another one with --output")
+                .with("path", path.display())
+                .into()
+        }
+        _ => storage("cannot create", path, error).into(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Before hours are spent on hashing.
+    #[test]
+    fn where_nothing_can_be_made_is_found_out_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = |path: &Path| {
+            let args = CreateArgs {
+                path: PathBuf::new(),
+                output: Some(path.to_owned()),
+                piece: None,
+                trackers: Vec::new(),
+                web_seeds: Vec::new(),
+                private: false,
+                comment: None,
+                source: None,
+                name: None,
+            };
+            Output::new(&args, "name")
+        };
+        assert!(matches!(output(&dir.path().join("missing/x.torrent")), Err(Failure::Error(_))));
+        assert!(matches!(output(&dir.path().join("new/")), Err(Failure::Usage(_))));
+        assert!(matches!(output(dir.path()), Err(Failure::Usage(_))));
+        assert!(matches!(output(&dir.path().join("x.torrent")), Ok(Output::File(_))));
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0, "it was only tried");
+    }
 
     #[test]
     fn what_changes_meanwhile_is_found_out() {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-use dlm_api::{Algorithm, Error, HashFunction, Hasher, Result};
+use dlm_api::{Algorithm, Error, ErrorKind, HashFunction, Hasher, Result};
 use dlm_bittorrent::Geometry;
 use indicatif::ProgressBar;
 
@@ -40,14 +40,17 @@ pub(super) fn parts(all: impl IntoIterator<Item = (Option<PathBuf>, u64)>) -> Ve
     all.into_iter().map(&mut part).collect()
 }
 
-/// Hashes each piece that is `wanted`, and tells its SHA-1 to `done`, in any order and from several threads. The parts are
-/// those of `geometry`, in order and without a gap. The first failure ends it.
+/// A part that can't be read, by its index, and why.
+pub(super) type Unread = (usize, Error);
+
+/// Hashes each piece that is `wanted`, and tells its SHA-1 to `done`, or what of it can't be read, in any order and from several
+/// threads. The parts are those of `geometry`, in order and without a gap. The first error of `done` ends it.
 pub(super) fn hash(
     parts: &[Part],
     geometry: Geometry,
     bar: &ProgressBar,
     wanted: impl Fn(u32) -> bool + Sync,
-    done: impl Fn(u32, &[u8]) + Sync,
+    done: impl Fn(u32, Result<Vec<u8>, Unread>) -> Result<()> + Sync,
 ) -> Result<()> {
     let next = AtomicU32::new(0);
     let work = || {
@@ -61,11 +64,10 @@ pub(super) fn hash(
                 continue;
             }
             let range = geometry.piece_range(piece);
-            let hash = reader.hash(range.start, range.end, bar).inspect_err(|_| {
+            done(piece, reader.hash(range.start, range.end, bar)).inspect_err(|_| {
                 // The others find nothing left to do.
                 next.store(geometry.piece_count(), Ordering::Relaxed);
             })?;
-            done(piece, &hash);
         }
     };
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
@@ -89,14 +91,16 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn hash(&mut self, mut at: u64, end: u64, bar: &ProgressBar) -> Result<Vec<u8>> {
+    fn hash(&mut self, mut at: u64, end: u64, bar: &ProgressBar) -> Result<Vec<u8>, Unread> {
         let mut hasher = Algorithm::Sha1.start();
         let mut index = self.parts.partition_point(|part| part.offset + part.len <= at);
         while at < end && index < self.parts.len() {
             let part = &self.parts[index];
             let until = end.min(part.offset + part.len);
             match part.path.as_deref() {
-                Some(path) if at < until => self.read(index, path, at - part.offset, until - at, &mut *hasher, bar)?,
+                Some(path) if at < until => self
+                    .read(index, path, at - part.offset, until - at, &mut *hasher, bar)
+                    .map_err(|error| (index, error))?,
                 _ => self.zeros(until - at, &mut *hasher),
             }
             at = until;
@@ -114,7 +118,10 @@ impl Reader<'_> {
         hasher: &mut dyn Hasher,
         bar: &ProgressBar,
     ) -> Result<()> {
-        let failed = |error| storage("cannot read", path, error);
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => changed(path),
+            _ => storage("cannot read", path, error),
+        };
         let file = match &mut self.open {
             Some((open, file)) if *open == index => file,
             open => &mut open.insert((index, File::open(path).map_err(failed)?)).1,
@@ -141,6 +148,11 @@ impl Reader<'_> {
     }
 }
 
+/// A file is not any more what it was a moment ago.
+pub(super) fn changed(path: &Path) -> Error {
+    Error::new(ErrorKind::Storage, "the file was changed while it was read").with("path", path.display())
+}
+
 /// What went wrong with a file.
 pub(super) fn storage(what: &'static str, path: &Path, error: io::Error) -> Error {
     Error::storage(what, error).with("path", path.display())
@@ -159,7 +171,8 @@ mod tests {
         let all = Mutex::new(BTreeMap::new());
         let geometry = Geometry::new(len, piece_len).unwrap();
         hash(parts, geometry, &ProgressBar::hidden(), wanted, |piece, hash| {
-            all.lock().unwrap().insert(piece, hash.to_vec());
+            all.lock().unwrap().insert(piece, hash.map_err(|(_, error)| error)?);
+            Ok(())
         })?;
         Ok(all.into_inner().unwrap())
     }
@@ -200,6 +213,21 @@ mod tests {
         let path = dir.path().join("f");
         std::fs::write(&path, [1; 10]).unwrap();
         let error = hashes(&parts([(Some(path), 11)]), 4, |_| true).unwrap_err();
-        assert!(error.to_string().contains("cannot read") && error.to_string().contains("path"), "{error}");
+        assert!(error.to_string().contains("changed while it was read (path"), "{error}");
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_named_and_the_rest_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, [1; 8]).unwrap();
+        let parts = parts([(Some(path.clone()), 8), (Some(dir.path().join("missing")), 8), (Some(path), 8)]);
+        let (told, geometry) = (Mutex::new(BTreeMap::new()), Geometry::new(24, 8).unwrap());
+        let tell = |piece, hash: Result<Vec<u8>, Unread>| {
+            told.lock().unwrap().insert(piece, hash.map_err(|(part, _)| part).map(|_| ()));
+            Ok(())
+        };
+        hash(&parts, geometry, &ProgressBar::hidden(), |_| true, tell).unwrap();
+        assert_eq!(told.into_inner().unwrap(), BTreeMap::from([(0, Ok(())), (1, Err(1)), (2, Ok(()))]));
     }
 }

@@ -11,7 +11,7 @@ use crate::cli::args::ShowArgs;
 use crate::cli::escape::plain;
 use crate::cli::exit::Exit;
 use crate::cli::show::write_json;
-use crate::cli::units::size;
+use crate::cli::units::{date, size};
 
 /// Shows a torrent, or a magnet link.
 pub(super) fn run(args: &ShowArgs) -> Result<Exit, Failure> {
@@ -23,7 +23,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<Exit, Failure> {
             Shown { swarms, ..Shown::of_magnet(&magnet) }
         }
         None => {
-            let torrent = super::read(&args.torrent)?.1;
+            let torrent = super::read(&args.torrent)?;
             let swarms = args.scrape.then(|| scrape(|torrents| torrents.torrent(&torrent))).transpose()?;
             Shown { swarms, ..Shown::of_torrent(&torrent) }
         }
@@ -130,6 +130,12 @@ impl Shown {
         if let Some(private) = self.private {
             line("private", if private { "yes" } else { "no" })?;
         }
+        if self.hybrid == Some(true) {
+            line("versions", "1 and 2")?;
+        }
+        if let Some(seconds) = self.creation_date {
+            line("created", &date(seconds))?;
+        }
         let texts = [("source", &self.source), ("created by", &self.created_by)];
         for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?))) {
             line(name, text)?;
@@ -147,9 +153,10 @@ impl Shown {
         self.peers.iter().try_for_each(|peer| line("peer", peer))?;
         let Some(files) = &self.files else { return Ok(()) };
         line("files", &files.len().to_string())?;
-        files
-            .iter()
-            .try_for_each(|file| writeln!(out, "{:>5}  {:>10}  {}", file.index, size(file.len), plain(&file.path)))
+        files.iter().try_for_each(|file| {
+            let kind = if file.executable { "  (program)" } else { "" };
+            writeln!(out, "{:>5}  {:>10}  {}{kind}", file.index, size(file.len), plain(&file.path))
+        })
     }
 }
 
@@ -182,6 +189,21 @@ mod tests {
         for out in [text, json] {
             let out = String::from_utf8(out).unwrap();
             assert!(!out.replace('\n', "").contains(is_unsafe), "{out:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_shown() {
+        let files = vec![ShownFile { index: 0, path: "a/run".to_owned(), len: 1, executable: true }];
+        let mut out = Vec::new();
+        Shown { hybrid: Some(true), creation_date: Some(1_700_000_000), files: Some(files), ..hostile() }
+            .write(&mut out)
+            .unwrap();
+        let text = String::from_utf8(out).unwrap();
+        for line in
+            ["versions    1 and 2", "created     2023-11-14 22:13:20 UTC", "    0         1 B  a/run  (program)"]
+        {
+            assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
         }
     }
 

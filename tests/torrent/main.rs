@@ -1,10 +1,14 @@
-//! Torrents on the command line, with real peers of libtorrent: what is fetched, made, shown, verified and refused.
+//! Torrents on the command line, with real peers of libtorrent: what is fetched and refused, and in `made` what is made, shown
+//! and verified.
 
 #![cfg(all(feature = "http", feature = "bittorrent"))]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod made;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
@@ -173,7 +177,7 @@ fn output_names_the_only_file_and_nothing_else() {
     for (what, output) in [(many.path(), "mine"), (many.path(), "-"), (&magnet, "mine")] {
         let done = many.get(dir.path(), what, &["-o", output]);
         assert_code(&done, 2);
-        assert!(done.stderr.contains("there are 4 files, and --output names one"), "{}", done.stderr);
+        assert!(done.stderr.contains("there are 4 files, and --output is for one"), "{}", done.stderr);
         assert!(done.stdout.is_empty());
     }
     // Of this one nobody knows before the server has answered.
@@ -184,6 +188,91 @@ fn output_names_the_only_file_and_nothing_else() {
     assert_code(&done, 1);
     assert!(done.stderr.contains("hint: if these are several files, name a folder with --dir"), "{}", done.stderr);
     assert_eq!(names(dir.path()), ["mine.bin"]);
+}
+
+/// Its pieces have bytes of its neighbours, for which there is no place beside it.
+#[test]
+fn output_is_for_a_download_of_one_file_even_if_one_is_selected() {
+    let (swarm, dir) = (Swarm::folder(), folder());
+    let done = swarm.get(dir.path(), swarm.path(), &["-o", "mine", "--select", "a.flac"]);
+    assert_code(&done, 2);
+    assert!(done.stderr.contains("the file is one of 4, and --output is for a download of one"), "{}", done.stderr);
+    let done = swarm.get(dir.path(), swarm.path(), &["-o", "mine", "--select", "*.flac"]);
+    assert_code(&done, 2);
+    assert!(done.stderr.contains("there are 2 files, and --output is for one"), "{}", done.stderr);
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+/// Whichever way it goes, and not only where its name was chosen.
+#[test]
+fn a_checksum_is_of_the_content_of_a_torrent_that_is_here_and_of_a_magnet_link() {
+    let (one, many) = (Swarm::file(), Swarm::folder());
+    let sha256 =
+        |bytes: &[u8]| dlm_api::Digest::of(dlm_api::Algorithm::Sha256, bytes).to_string().replace("sha-", "sha");
+    let (right, wrong) = (sha256(&fs::read(&one.content).unwrap()), sha256(b"other"));
+    let magnet = format!("magnet:?xt=urn:btih:{}", one.torrent.info_hash());
+    for what in [one.path(), &magnet] {
+        for output in [&[][..], &["-o", "mine"], &["-o", "-"]] {
+            let dir = folder();
+            let done = one.get(dir.path(), what, &[&["--checksum", &wrong], output].concat());
+            assert_code(&done, 3);
+            assert_eq!(names(dir.path()), [""; 0], "{what} {output:?}");
+            let done = one.get(dir.path(), what, &[&["--checksum", &right], output].concat());
+            assert_code(&done, 0);
+            assert!(done.stderr.contains("sha-256 matches"), "{what} {output:?}: {}", done.stderr);
+        }
+    }
+    let magnet = format!("magnet:?xt=urn:btih:{}", many.torrent.info_hash());
+    for what in [many.path(), &magnet] {
+        let done = many.get(folder().path(), what, &["--checksum", &wrong]);
+        assert_code(&done, 2);
+        assert!(done.stderr.contains("there are 4 files, and --checksum is for one"), "{}", done.stderr);
+    }
+}
+
+#[test]
+fn only_what_is_selected_can_be_too_large() {
+    let (swarm, dir) = (Swarm::folder(), folder());
+    for (limit, code) in [("100k", 1), ("200k", 0)] {
+        let done = swarm.get(dir.path(), swarm.path(), &["--max-size", limit, "--select", "b.flac"]);
+        assert_code(&done, code);
+    }
+    assert_eq!(names(&dir.path().join("album")), ["b.flac"]);
+    let done = swarm.get(folder().path(), swarm.path(), &["--max-size", "200k"]);
+    assert_code(&done, 1);
+    assert!(done.stderr.contains("hint: raise --max-size"), "{}", done.stderr);
+}
+
+#[test]
+fn a_server_whose_torrent_is_none_is_told_apart_from_a_wrong_command_line() {
+    let (nginx, dir) = (Nginx::start(), folder());
+    fs::write(nginx.root().join("page.torrent"), "<html>gone</html>").unwrap();
+    let done = dlm(dir.path(), &[&nginx.url("page.torrent")]).run();
+    assert_code(&done, 1);
+    assert!(done.stderr.contains("not a torrent"), "{}", done.stderr);
+    assert!(done.stderr.contains("hint: see what it is: --no-follow"), "{}", done.stderr);
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+/// It is no mistake of the command line, wherever the torrent is from.
+#[test]
+fn a_torrent_of_version_2_only_is_not_supported_everywhere_alike() {
+    let dir = folder();
+    CONTENT.write_file(dir.path().join("file.bin")).unwrap();
+    let made = Torrent::builder().kind("v2").make(&dir.path().join("file.bin"));
+    let file = made.path().to_str().unwrap();
+    fs::copy(file, dir.path().join("blob")).unwrap();
+    for args in [
+        &["get", file][..],
+        &["get", "--torrent", "blob"],
+        &["seed", ".", file],
+        &["torrent", "show", file],
+        &["torrent", "verify", file, "."],
+    ] {
+        let done = Dlm::new(env!("CARGO_BIN_EXE_dlm")).args(args).dir(dir.path()).run();
+        assert_code(&done, 1);
+        assert!(done.stderr.contains("version 2 only"), "{args:?}: {}", done.stderr);
+    }
 }
 
 #[test]
@@ -311,6 +400,17 @@ fn padding_is_neither_listed_nor_missed() {
     assert_eq!(FILES[1].1.check_file(dir.path().join("album/b.flac")), Ok(()));
 }
 
+/// Neither files nor a record of them.
+#[test]
+fn what_could_not_begin_leaves_nothing() {
+    let (swarm, dir) = (Swarm::folder(), folder());
+    std::os::unix::fs::symlink("elsewhere", dir.path().join("album")).unwrap();
+    let done = swarm.get(dir.path(), swarm.path(), &[]);
+    assert_code(&done, 5);
+    assert!(done.stderr.contains("a link in the way is not followed"), "{}", done.stderr);
+    assert_eq!(names(dir.path()), ["album"]);
+}
+
 #[test]
 fn a_selection_of_nothing_says_what_there_is() {
     let (swarm, dir) = (Swarm::folder(), folder());
@@ -333,6 +433,12 @@ fn files_are_listed_and_not_fetched() {
     let lines = "    0    1.00 MiB  album/a.flac\n    1    97.7 KiB  album/b.flac\n    \
                  2   293.0 KiB  album/covers/front.jpg\n    3         7 B  album/readme\n";
     assert_eq!((done.text().as_str(), done.stderr.as_str()), (lines, ""));
+    let done = swarm.get(dir.path(), swarm.path(), &["--list-files", "--select", "b.*"]);
+    assert_code(&done, 0);
+    assert_eq!(done.text(), "    1    97.7 KiB  album/b.flac\n");
+    let done = swarm.get(dir.path(), swarm.path(), &["--list-files", "--select", "c.*"]);
+    assert_code(&done, 2);
+    assert!(done.stderr.contains("--select c.*: no file is called so"), "{}", done.stderr);
 
     let magnet = format!("magnet:?xt=urn:btih:{}", swarm.torrent.info_hash());
     let (there, missing) = (nginx.put("f.bin", &CONTENT), nginx.url("missing"));
@@ -369,6 +475,26 @@ fn what_is_here_is_given_to_others() {
     assert_eq!(CONTENT.check_file(theirs.path().join("file.bin")), Ok(()));
 }
 
+/// Trackers are told that it leaves, which may take a moment; that is not said to be seeding.
+#[test]
+fn without_a_goal_nothing_is_seeded() {
+    let (swarm, dir) = (Swarm::file(), folder());
+    // It answers once, and takes connections without a word after that.
+    let tracker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/announce", tracker.local_addr().unwrap());
+    let answered = std::thread::spawn(move || {
+        let (mut peer, _) = tracker.accept().unwrap();
+        let _ = peer.read(&mut [0; 4096]).unwrap();
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 27\r\nConnection: close\r\n\r\nd8:intervali1800e5:peers0:e";
+        peer.write_all(answer.as_bytes()).unwrap();
+        tracker
+    });
+    let done = swarm.get(dir.path(), swarm.path(), &["--tracker", &url, "--limit", "8M"]);
+    let _tracker = answered.join().unwrap();
+    assert_code(&done, 0);
+    assert!(!done.stderr.contains("seeding"), "{}", done.stderr);
+}
+
 #[test]
 fn an_interruption_ends_the_seeding_well() {
     let (swarm, dir) = (Swarm::file(), folder());
@@ -383,140 +509,13 @@ fn an_interruption_ends_the_seeding_well() {
 }
 
 #[test]
-fn what_is_made_is_what_libtorrent_makes() {
-    let dir = folder();
-    CONTENT.write_file(dir.path().join("file.bin")).unwrap();
-    files(&dir.path().join("album"));
-    for (name, piece) in [("file.bin", "16KiB"), ("file.bin", "1MiB"), ("album", "32KiB"), ("album", "4MiB")] {
-        let done = torrent(dir.path(), &["create", name, "--piece", piece, "-o", "made.torrent"]);
-        assert_code(&done, 0);
-        let bytes = match piece {
-            "16KiB" => 16 << 10,
-            "32KiB" => 32 << 10,
-            "1MiB" => 1 << 20,
-            _ => 4 << 20,
-        };
-        let theirs = Torrent::builder().piece(bytes).make(&dir.path().join(name));
-        assert!(
-            done.text().contains(&format!("info-hash {}\n", theirs.info_hash())),
-            "{name} {piece}: {}",
-            done.text()
-        );
-        assert_eq!(show(dir.path(), "made.torrent")["info_hash"], theirs.info_hash());
-        fs::remove_file(dir.path().join("made.torrent")).unwrap();
-    }
-}
-
-#[test]
-fn a_torrent_says_what_it_was_told_to() {
-    let dir = folder();
-    files(&dir.path().join("album"));
-    std::os::unix::fs::symlink("a.flac", dir.path().join("album/link")).unwrap();
-    let args = ["create", "album", "--tracker", "http://t1.example/announce", "--tracker", "udp://t2.example:1"];
-    let more = ["--web-seed", "https://w.example/", "--private", "--comment", "c", "--source", "s", "--name", "other"];
-    let done = torrent(dir.path(), &[&args[..], &more].concat());
-    assert_code(&done, 0);
-    assert!(done.stderr.contains("left out, as they are no files: 1"), "{}", done.stderr);
-    let shown = show(dir.path(), "other.torrent");
-    let paths: Vec<&str> = shown["files"].as_array().unwrap().iter().map(|f| f["path"].as_str().unwrap()).collect();
-    assert_eq!(paths, FILES.map(|(name, _)| format!("other/{name}")));
-    for (field, value) in [
-        ("name", json!("other")),
-        ("trackers", json!([["http://t1.example/announce"], ["udp://t2.example:1"]])),
-        ("web_seeds", json!(["https://w.example/"])),
-        ("private", json!(true)),
-        ("comment", json!("c")),
-        ("source", json!("s")),
-        ("len", json!(FILES.iter().map(|(_, content)| content.len).sum::<u64>())),
-        ("piece_len", json!(16384)),
-    ] {
-        assert_eq!(shown[field], value, "{field}");
-    }
-    // Nothing is overwritten.
-    let before = fs::read(dir.path().join("other.torrent")).unwrap();
-    let done = torrent(dir.path(), &["create", "album", "--name", "other"]);
-    assert_code(&done, 1);
-    assert!(done.stderr.contains("there already"), "{}", done.stderr);
-    assert_eq!(fs::read(dir.path().join("other.torrent")).unwrap(), before);
-    // And to standard output there is nothing else.
-    let done = torrent(dir.path(), &["create", "album", "-o", "-"]);
-    assert_code(&done, 0);
-    fs::write(dir.path().join("piped"), &done.stdout).unwrap();
-    assert_eq!(show(dir.path(), "piped")["name"], "album");
-}
-
-#[test]
-fn magnet_links_are_shown() {
-    let dir = folder();
-    let hash = "c12fe1c06bba254a9dc9f519b335aa7c1367a88a";
-    let shown = show(dir.path(), &format!("magnet:?xt=urn:btih:{hash}&dn=a&tr=udp://t.example:1&x.pe=192.0.2.1:6881"));
-    assert_eq!((&shown["info_hash"], &shown["name"]), (&hash.into(), &"a".into()));
-    assert_eq!((&shown["trackers"], &shown["peers"]), (&json!([["udp://t.example:1"]]), &json!(["192.0.2.1:6881"])));
-    assert_eq!((&shown["len"], &shown["files"]), (&Value::Null, &Value::Null));
-}
-
-#[test]
-fn a_torrent_is_shown_for_people() {
-    let swarm = Swarm::folder();
-    let done = torrent(&swarm.content, &["show", swarm.path()]);
-    assert_code(&done, 0);
-    let text = done.text();
-    for part in
-        ["name        album\n", swarm.torrent.info_hash(), "pieces      23 of 64.0 KiB\n", "  album/covers/front.jpg\n"]
-    {
-        assert!(text.contains(part), "{part} in {text}");
-    }
-}
-
-#[test]
-fn data_is_verified() {
-    let dir = folder();
-    files(&dir.path().join("album"));
-    // dlm would call it otherwise, but that is what it is called here.
-    fs::write(dir.path().join("album/.hidden"), "x").unwrap();
-    assert_code(&torrent(dir.path(), &["create", "album", "--piece", "32KiB"]), 0);
-    let verify = |path: &str| torrent(dir.path(), &["verify", "album.torrent", path]);
-    for path in ["album", "."] {
-        let done = verify(path);
-        assert_code(&done, 0);
-        assert_eq!(done.text(), "all right: 1.38 MiB, files: 5\n");
-    }
-    let album = dir.path().join("album");
-    let mut bytes = fs::read(album.join("a.flac")).unwrap();
-    bytes[200_000] ^= 1;
-    fs::write(album.join("a.flac"), bytes).unwrap();
-    fs::write(album.join("covers/front.jpg"), "short").unwrap();
-    fs::remove_file(album.join("readme")).unwrap();
-    let done = verify("album");
-    assert_code(&done, 3);
-    assert_eq!(
-        done.text(),
-        "damaged: album/a.flac: 1 of 33 pieces\n\
-         not known: album/b.flac: 1 of 4 pieces lie across files that differ\n\
-         wrong length: album/covers/front.jpg: 5 bytes instead of 300000\n\
-         missing: album/readme\n\
-         files that differ: 4 of 5\n"
-    );
-}
-
-#[test]
-fn a_single_file_is_verified_where_it_is() {
-    let dir = folder();
-    CONTENT.write_file(dir.path().join("file.bin")).unwrap();
-    assert_code(&torrent(dir.path(), &["create", "file.bin"]), 0);
-    fs::rename(dir.path().join("file.bin"), dir.path().join("renamed")).unwrap();
-    assert_code(&torrent(dir.path(), &["verify", "file.bin.torrent", "renamed"]), 0);
-    assert_code(&torrent(dir.path(), &["verify", "file.bin.torrent", "."]), 3);
-    fs::rename(dir.path().join("renamed"), dir.path().join("file.bin")).unwrap();
-    assert_code(&torrent(dir.path(), &["verify", "file.bin.torrent", "."]), 0);
-}
-
-#[test]
 fn what_makes_no_sense_exits_with_2() {
     let dir = folder();
     fs::write(dir.path().join("bad.torrent"), "no torrent").unwrap();
     fs::write(dir.path().join("empty"), "").unwrap();
     fs::write(dir.path().join("f"), "x").unwrap();
+    fs::create_dir(dir.path().join("odd")).unwrap();
+    fs::write(dir.path().join("odd/a\\b"), "x").unwrap();
     let url = "http://127.0.0.1:1/f";
     for (args, why) in [
         (&["get", url, "--select", "["][..], "--select <GLOB>'"),
@@ -534,6 +533,8 @@ fn what_makes_no_sense_exits_with_2() {
         (&["torrent", "verify", "empty.torrent", "nowhere"], "cannot read"),
         (&["torrent", "create", "nowhere"], "cannot read nowhere"),
         (&["torrent", "create", "empty"], "a torrent needs a byte"),
+        (&["torrent", "create", "f", "-o", "new/"], "new/ is a folder"),
+        (&["torrent", "create", "odd"], "odd/a\\b: a name with a backslash"),
         (&["torrent", "create", "f", "--piece", "100k"], "power of two"),
         (&["torrent", "create", "f", "--name", "a/b"], "not the name of a file"),
         (&["torrent", "create", "f", "--web-seed", "file:///x"], "web seed"),
@@ -545,5 +546,5 @@ fn what_makes_no_sense_exits_with_2() {
         assert!(done.stderr.contains(why), "{args:?}: {}", done.stderr);
         assert!(done.stdout.is_empty() && !done.stderr.contains("hunter2"), "{args:?}: {}", done.stderr);
     }
-    assert_eq!(names(dir.path()), ["bad.torrent", "empty", "f"]);
+    assert_eq!(names(dir.path()), ["bad.torrent", "empty", "f", "odd"]);
 }
