@@ -118,7 +118,9 @@ pub fn hint(error: &Error) -> &'static str {
         ErrorKind::Throttled => "the server wants fewer requests: wait, or use fewer --connections",
         ErrorKind::NoSpace => "free some space, or choose another place with --dir, and run the same command again",
         ErrorKind::Internal => "this is a fault of dlm: please report it, with what `-vv` shows",
-        ErrorKind::Exists => "choose another name with --output, or say what to do with --on-exists: check keeps what is right of it",
+        ErrorKind::Exists => {
+            "choose another name with --output, or say what to do with --on-exists: check keeps what is right of it"
+        }
         ErrorKind::TooLarge => "raise --max-size if you want it nevertheless",
         ErrorKind::Storage if is_broken_pipe(error) => "whoever read the output has stopped reading",
         ErrorKind::Storage => "check the disk, or choose another place with --dir",
