@@ -103,7 +103,12 @@ pub(crate) async fn fetch(
                 }
             }
             () = announcer.run() => {}
-            _ = tick.tick() => shared.changed.notify_waiters(),
+            _ = tick.tick() => {
+                shared.changed.notify_waiters();
+                if list.is_idle(now()) {
+                    announcer.hurry();
+                }
+            }
         }
     }
 }

@@ -49,9 +49,6 @@ const LOOKED_AT: usize = 65_536;
 /// After how many pieces others on the same thread have their turn.
 const AT_A_TIME: usize = 4096;
 
-/// How long trackers are told, at the end, that we leave. It is a courtesy, and nobody is to wait for it.
-const FAREWELL: Duration = Duration::from_secs(1);
-
 /// How many lists of new peers may wait.
 pub(crate) const LISTS: usize = 16;
 
@@ -262,6 +259,9 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
                     }
                     swarm.set_download_limit(transfer.rate_limit());
                     swarm.tick(now(), &mut &torrent.store);
+                    if complete_since.is_none() && swarm.addresses().is_idle(now()) {
+                        announcer.hurry();
+                    }
                     swarm.stats()
                 };
                 // Not at each change: with a fast peer there are thousands a second, and nearly all of them are our own.
@@ -287,8 +287,7 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
         }
     }
     drop(dialer);
-    // It may fail, and nobody would care.
-    let _ = time::timeout(FAREWELL, announcer.stop()).await;
+    announcer.stop().await;
     drop::<Option<Sharing>>(sharing.take());
     Ok(())
 }

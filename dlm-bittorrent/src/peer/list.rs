@@ -180,6 +180,12 @@ impl PeerList {
         idle.filter_map(|peer| peer.not_before).min()
     }
 
+    /// Whether nobody is connected or being connected to, and nobody is known who could be.
+    pub fn is_idle(&self, now: Instant) -> bool {
+        let is_due = |peer: &Candidate| peer.not_before.is_none_or(|at| at <= now);
+        self.connections + self.half_open == 0 && !self.candidates.values().any(is_due)
+    }
+
     /// A connection has had its handshakes. An incoming one comes from a port that nobody can connect to, so that its
     /// address is only counted.
     pub fn connected(&mut self, address: SocketAddr, outgoing: bool) {

@@ -19,8 +19,8 @@ const MAX_DOUBLINGS: u32 = 8;
 /// How long a connection id is of use (BEP 15).
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
 
-/// How often a request is repeated if nobody says: after a minute and three quarters another tracker should be asked.
-/// BEP 15 would go on for two hours.
+/// How often a request is repeated if nobody says: after a minute and three quarters it pauses, and others of its tier
+/// are asked long before. BEP 15 would go on for two hours.
 const USUAL_RETRIES: u32 = 2;
 
 /// What is asked.

@@ -28,6 +28,20 @@ fn limits_of_the_torrent_and_of_the_caller_hold() {
 }
 
 #[test]
+fn it_is_idle_where_more_peers_are_needed() {
+    let (mut list, now) = (list(), Instant::now());
+    assert!(list.is_idle(now));
+    list.add(peer(1), Origin::Tracker);
+    assert!(!list.is_idle(now), "somebody can be connected to");
+    list.next(now, ROOM);
+    assert!(!list.is_idle(now), "somebody is being connected to");
+    list.connected(peer(1), true);
+    assert!(!list.is_idle(now), "somebody is connected");
+    list.ended(now, peer(1), true, Ended::Failed);
+    assert!(list.is_idle(now) && !list.is_idle(now + FAILED));
+}
+
+#[test]
 fn who_fails_is_left_alone_for_longer_and_longer_and_then_forgotten() {
     // It doesn't answer, or hangs up after its handshake.
     for answers in [false, true] {
