@@ -113,6 +113,11 @@ impl Announcer {
         self.tiers.completed();
     }
 
+    /// Whether there is anybody to tell.
+    pub(crate) fn has_trackers(&self) -> bool {
+        !self.tiers.is_empty()
+    }
+
     /// More peers are needed than are known.
     pub(crate) fn hurry(&mut self) {
         self.tiers.hurry(now());
@@ -218,7 +223,8 @@ impl Announcer {
                     self.tracker_ids.insert(tracker, id.clone());
                 }
                 if let Some(warning) = reply.warning.filter(|_| self.warned.insert((tracker, None))) {
-                    self.transfer.warn(format!("the tracker says: {warning}"));
+                    let url = self.tiers.url(tracker).map(ToString::to_string).unwrap_or_default();
+                    self.transfer.warn(format!("the tracker {url} says: {warning}"));
                 }
                 match reply.complete.zip(reply.incomplete) {
                     Some(size) => _ = self.sizes.insert(tracker, size),
@@ -231,8 +237,8 @@ impl Announcer {
             Err(error) => {
                 let url = self.tiers.url(tracker).map(ToString::to_string).unwrap_or_default();
                 tracing::debug!(%url, %error, "a tracker failed");
-                if error.kind() == ErrorKind::Denied && self.warned.insert((tracker, Some(error.kind()))) {
-                    self.transfer.warn(format!("{url}: {}", error.chain()));
+                if self.warned.insert((tracker, Some(error.kind()))) {
+                    self.transfer.warn(format!("the tracker {url} tells nothing: {}", error.chain()));
                 }
                 self.tiers.failed(tracker, error.retry(), now());
             }

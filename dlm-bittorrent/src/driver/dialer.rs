@@ -90,6 +90,7 @@ impl Dialer {
                     Ok((stream, theirs)) => peer::run(&torrent, stream, address, true, &theirs).await,
                     Err(error) => {
                         tracing::debug!(%address, %error, "a peer can't be connected to");
+                        torrent.named.failed(address, &error, torrent.store.transfer());
                         torrent.swarm().addresses().ended(now(), address, true, Ended::Failed);
                         torrent.nudge.notify_one();
                     }

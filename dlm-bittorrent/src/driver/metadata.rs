@@ -1,6 +1,6 @@
 //! [`fetch`]: the `info` of a magnet link, from peers (BEP 9).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use tokio::time;
 
 use super::dialer::Place;
 use super::peer::CLIENT;
-use super::{Announcer, Common, now};
+use super::{Announcer, Common, Named, now};
 use crate::InfoHash;
 use crate::metainfo::Info;
 use crate::peer::budget::Budget;
-use crate::peer::{Ended, Fetched, MetadataFetch, Origin, PeerList};
+use crate::peer::{Added, Ended, Fetched, MAX_CANDIDATES, MetadataFetch, Origin, PeerList};
 use crate::session::{PATIENCE, Ready, Session, shake_hands};
 use crate::wire::extension::{Extension, ExtensionHandshake, HANDSHAKE, MetadataMessage};
 use crate::wire::{Message, Reserved, encode};
@@ -52,14 +52,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Fetches the `info` with this hash, from peers that trackers and others tell of. Those are given back: they have the torrent.
+/// What came of the search.
+pub(crate) struct Found {
+    pub(crate) info: Info,
+    /// The peers that were told of.
+    pub(crate) known: Vec<(Origin, SocketAddr)>,
+    /// Where somebody has lied.
+    pub(crate) bans: Vec<IpAddr>,
+}
+
+/// Fetches the `info` with this hash, from peers that trackers and others tell of.
 pub(crate) async fn fetch(
     common: &Arc<Common>,
     transfer: &Transfer,
     info_hash: InfoHash,
     announcer: &mut Announcer,
+    named: &Named,
     peers: &mut mpsc::Receiver<(Origin, Vec<SocketAddr>)>,
-) -> Result<(Info, Vec<(Origin, SocketAddr)>)> {
+) -> Result<Found> {
+    if named.is_empty() && !announcer.has_trackers() {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "the link names no tracker and no peer, and nobody else knows what it leads to",
+        ));
+    }
     let shared = Arc::new(Shared {
         common: common.clone(),
         info_hash,
@@ -70,14 +86,17 @@ pub(crate) async fn fetch(
         changed: Notify::new(),
     });
     let mut list = PeerList::new(MAX_PEERS, MAX_PEERS, fastrand::Rng::new());
-    let mut known = Vec::new();
+    let (mut known, mut bans) = (Vec::new(), Vec::new());
     let mut running: FuturesUnordered<Task<(SocketAddr, Result<()>)>> = FuturesUnordered::new();
     let mut tick = time::interval(TICK);
     loop {
-        lock(&shared.bans).drain(..).for_each(|address| list.ban(address.ip()));
+        for liar in lock(&shared.bans).drain(..) {
+            list.ban(liar.ip());
+            bans.push(liar.ip());
+        }
         if let Some(metadata) = lock(&shared.found).take() {
             known.retain(|(_, address): &(Origin, SocketAddr)| !list.is_banned(address.ip()));
-            return Ok((Info::parse_verified(metadata, info_hash)?, known));
+            return Ok(Found { info: Info::parse_verified(metadata, info_hash)?, known, bans });
         }
         while let Some(address) = list.next(now(), common.room.left()) {
             let shared = shared.clone();
@@ -89,6 +108,9 @@ pub(crate) async fn fetch(
             Some(ended) = running.next() => {
                 if let Some((address, result)) = ended {
                     tracing::debug!(%address, ?result, "a peer has no more metadata to give");
+                    if let Err(error) = &result {
+                        named.failed(address, error, transfer);
+                    }
                     lock(&shared.fetch).left(address);
                     list.ended(now(), address, true, Ended::Failed);
                     shared.changed.notify_waiters();
@@ -96,8 +118,8 @@ pub(crate) async fn fetch(
             }
             Some((origin, addresses)) = peers.recv() => {
                 for address in addresses {
-                    if common.config.filter.allows(address.ip()) {
-                        list.add(address, origin);
+                    let mut is_new = || list.add(address, origin) == Added::New;
+                    if common.config.filter.allows(address.ip()) && is_new() && known.len() < MAX_CANDIDATES {
                         known.push((origin, address));
                     }
                 }

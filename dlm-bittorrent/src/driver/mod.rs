@@ -6,18 +6,19 @@ mod downloads;
 mod layout;
 mod listener;
 mod metadata;
+mod named;
 mod peer;
 mod reading;
 mod store;
 mod uploads;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dlm_api::{Error, Limiter, Peers, Result, Sharing, Transfer};
+use dlm_api::{Error, ErrorKind, Limiter, Peers, Result, Sharing, Task, Transfer};
 use tokio::sync::{Notify, mpsc};
 use tokio::{task, time};
 
@@ -34,7 +35,8 @@ pub(crate) use announcer::Announcer;
 pub(crate) use dialer::Room;
 pub(crate) use layout::Layout;
 pub(crate) use listener::{Incoming, Listener, Listeners};
-pub(crate) use metadata::fetch as fetch_metadata;
+pub(crate) use metadata::{Found, fetch as fetch_metadata};
+pub(crate) use named::Named;
 use store::Store;
 
 /// How often a swarm's timers are looked at.
@@ -48,6 +50,9 @@ const LOOKED_AT: usize = 65_536;
 
 /// After how many pieces others on the same thread have their turn.
 const AT_A_TIME: usize = 4096;
+
+/// After how long somebody who has no way to find peers is told of it: other sources may still be on their way.
+const ALONE: Duration = Duration::from_secs(3);
 
 /// How many lists of new peers may wait.
 pub(crate) const LISTS: usize = 16;
@@ -101,6 +106,7 @@ pub(super) struct Torrent {
     connections: Mutex<HashMap<PeerKey, Connection>>,
     /// The port that others can connect to.
     port: Option<u16>,
+    named: Arc<Named>,
     /// What ended it all.
     failed: Mutex<Option<Error>>,
     /// Something has happened that the driver has to look at.
@@ -164,13 +170,32 @@ pub(crate) struct Plan {
     pub(crate) selection: Selection,
     pub(crate) listener: Option<Arc<Listener>>,
     pub(crate) announcer: Announcer,
+    pub(crate) named: Arc<Named>,
+    /// Peers that are known already.
+    pub(crate) known: Vec<(Origin, SocketAddr)>,
+    /// Nobody at these addresses is spoken to.
+    pub(crate) bans: Vec<IpAddr>,
     /// Peers as trackers, the user and others tell of them.
     pub(crate) peers: mpsc::Receiver<(Origin, Vec<SocketAddr>)>,
+    /// Looks up the peers that are named, for as long as it lives.
+    pub(crate) lookup: Task<()>,
 }
 
 /// Fetches and shares a torrent until it is complete, and the goal for sharing it is reached.
 pub(crate) async fn drive(plan: Plan) -> Result<()> {
-    let Plan { common, transfer, info, selection, listener, mut announcer, mut peers } = plan;
+    let Plan {
+        common,
+        transfer,
+        info,
+        selection,
+        listener,
+        mut announcer,
+        named,
+        known,
+        bans,
+        mut peers,
+        lookup: _lookup,
+    } = plan;
     // From here on it isn't over before we say so. All may be here, and be known to be, as soon as we tell what there is.
     let mut sharing = Some(transfer.share());
     let layout = Layout::learn(&info, &selection, &transfer)?;
@@ -189,6 +214,10 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
             .with_filter(common.config.filter.clone());
         let mut swarm = Swarm::new(now(), config, geometry, had, fastrand::Rng::new());
         swarm.set_priorities(as_unwanted(unwanted));
+        bans.into_iter().for_each(|address| swarm.addresses().ban(address));
+        for (origin, address) in known {
+            swarm.addresses().add(address, origin);
+        }
         Arc::new(Torrent {
             swarm: Mutex::new(swarm),
             store: Store::new(transfer.clone(), layout, geometry),
@@ -196,6 +225,7 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
             port: listener.as_ref().map(|listener| listener.port()),
             failed: Mutex::default(),
             nudge: Notify::new(),
+            named,
             common: common.clone(),
             info,
         })
@@ -216,6 +246,7 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     reading.follow(&torrent, transfer.window());
     let (mut looked, mut look_from) = (now(), 0);
     let mut complete_since: Option<Instant> = None;
+    let (started, mut is_alone_told) = (now(), false);
     loop {
         if let Some(error) = torrent.failure() {
             return Err(error);
@@ -276,6 +307,12 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
                         torrent.swarm().set_priorities(as_unwanted(unwanted));
                     }
                 }
+                let is_stuck = complete_since.is_none() && !is_checking && stats.peers == 0 && transfer.live_sources() <= 1;
+                let is_alone = is_stuck && torrent.named.is_empty() && !announcer.has_trackers();
+                if is_alone && !is_alone_told && now().saturating_duration_since(started) >= ALONE {
+                    is_alone_told = true;
+                    alone(&transfer, torrent.port)?;
+                }
                 announcer.figures().set(stats.uploaded, stats.downloaded, transfer.left());
                 let copies = stats.copies.whole.saturating_mul(1000) + (stats.copies.fraction * 1000.0) as u32;
                 let peers = Peers::new(stats.peers as u32, stats.seeds as u32, copies);
@@ -292,13 +329,27 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     Ok(())
 }
 
+/// There is no tracker, nobody is named, and there is no other source.
+fn alone(transfer: &Transfer, port: Option<u16>) -> Result<()> {
+    let Some(port) = port else {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "there is no tracker, no peer is named, and nobody can connect to us",
+        ));
+    };
+    transfer.warn(format!(
+        "there is no tracker, and no peer is named: only who connects to us, at port {port}, can have it"
+    ));
+    Ok(())
+}
+
 fn as_unwanted(pieces: Vec<u32>) -> impl Iterator<Item = (u32, Priority)> {
     pieces.into_iter().map(|piece| (piece, Priority::UNWANTED))
 }
 
 /// How the torrent is cut, which of its pieces are here, and which of them nobody wants.
 async fn pieces(info: &Info, layout: &Layout, transfer: &Transfer) -> Result<(Geometry, Bitfield, Vec<u32>)> {
-    let cut = |e| Error::new(dlm_api::ErrorKind::InvalidInput, "the torrent can't be cut into pieces").with_source(e);
+    let cut = |e| Error::new(ErrorKind::InvalidInput, "the torrent can't be cut into pieces").with_source(e);
     let geometry = Geometry::new(info.len(), info.piece_len()).map_err(cut)?;
     let (mut had, mut unwanted) = (Bitfield::new(geometry.pieces()), Vec::new());
     for piece in 0..geometry.pieces() {
