@@ -6,7 +6,7 @@ mod common;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use common::{MIB, client, config, fetch};
+use common::{MIB, client, config, fetch, folder};
 use dlm_api::{ErrorKind, Event, Handle};
 use dlm_bittorrent::BitTorrentConfig;
 use dlm_testing::{Content, Libtorrent, Nginx, Opentracker, Torrent};
@@ -109,4 +109,58 @@ async fn who_knows_nobody_is_told_so() {
     let error =
         timeout(SOON, client(config()).download(&magnet).to_dir(to.path())).await.expect("it waits").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{}", error.chain());
+}
+
+/// nginx in a tracker's place, which knows one peer.
+fn tracker_of(nginx: &Nginx, seed: &Libtorrent) {
+    let port = seed.address().port().to_be_bytes();
+    let numbers = b"d8:completei1e10:incompletei0e8:intervali1800e5:peers6:\x7f\0\0\x01";
+    std::fs::write(nginx.root().join("announce"), [&numbers[..], &port, b"e"].concat()).unwrap();
+}
+
+/// The events that the tracker was told of, with what was missing.
+fn told(nginx: &Nginx) -> Vec<(String, u64)> {
+    let value = |uri: &str, key: &str| {
+        let pair = uri.split(['?', '&']).find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+        pair.unwrap_or_default().to_owned()
+    };
+    let requests = nginx.requests().into_iter().map(|request| request.uri);
+    requests.map(|uri| (value(&uri, "event"), value(&uri, "left").parse().unwrap())).collect()
+}
+
+fn said(event: &str, left: u64) -> (String, u64) {
+    (event.to_owned(), left)
+}
+
+#[tokio::test]
+async fn trackers_hear_of_the_end_and_of_what_is_left() {
+    let (from, to, nginx) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Nginx::start());
+    let len = 3 * MIB + 12_345;
+    Content::new(13, len).write_file(from.path().join("file.bin")).unwrap();
+    let torrent = Torrent::builder().tier([nginx.url("announce")]).make(&from.path().join("file.bin"));
+    // It has no tracker: it would announce itself.
+    let seed = Libtorrent::seed(Torrent::builder().make(&from.path().join("file.bin")).path(), from.path());
+    tracker_of(&nginx, &seed);
+    fetch(config(), &torrent, to.path()).await.unwrap();
+    assert_eq!(told(&nginx), [said("started", len), said("completed", 0), said("stopped", 0)]);
+}
+
+/// Others would take us for a seed, and private trackers count how often something was downloaded.
+#[tokio::test]
+async fn who_wants_a_part_is_no_seed() {
+    let (from, to, nginx) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Nginx::start());
+    let files = folder(from.path());
+    let torrent = Torrent::builder().piece(16 << 10).tier([nginx.url("announce")]).make(&from.path().join("content"));
+    let trackerless = Torrent::builder().piece(16 << 10).make(&from.path().join("content"));
+    let seed = Libtorrent::seed(trackerless.path(), from.path());
+    tracker_of(&nginx, &seed);
+    let bytes = std::fs::read(torrent.path()).unwrap();
+    let download = client(config()).download_container("file:///made.torrent", bytes);
+    download.select(|path| path.file_name() == "file 5.bin").to_dir(to.path()).await.unwrap();
+    let total: u64 = files.iter().map(|(_, content)| content.len).sum();
+    let all = told(&nginx);
+    let [(started, left), (stopped, left_at_end)] = &all[..] else { panic!("{all:?}") };
+    assert_eq!((started.as_str(), *left, stopped.as_str()), ("started", total, "stopped"));
+    // Pieces are whole, and file 5 has 300,000 bytes.
+    assert!((total - 400_000..total - 300_000).contains(left_at_end), "{all:?}");
 }

@@ -41,10 +41,10 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    pub(crate) fn set(&self, uploaded: u64, downloaded: u64, left: Option<u64>) {
+    pub(crate) fn set(&self, uploaded: u64, downloaded: u64, left: u64) {
         self.uploaded.store(uploaded, Ordering::Relaxed);
         self.downloaded.store(downloaded, Ordering::Relaxed);
-        self.left.store(left.unwrap_or(UNKNOWN_LEFT), Ordering::Relaxed);
+        self.left.store(left, Ordering::Relaxed);
     }
 }
 

@@ -151,6 +151,16 @@ impl Torrent {
         awake.iter().filter_map(|key| connections.get(key)).for_each(|connection| connection.wake.notify_one());
     }
 
+    /// What trackers are to be told. What is left is of the whole torrent, wanted or not: only who has everything is a seed.
+    fn tell(&self, announcer: &Announcer) {
+        let swarm = self.swarm();
+        let (geometry, had, stats) = (swarm.geometry(), swarm.had(), swarm.stats());
+        let last = geometry.pieces().saturating_sub(1);
+        let beyond_end = if had.has(last) { geometry.piece_len() - geometry.len_of(last) } else { 0 };
+        let here = u64::from(had.count()) * u64::from(geometry.piece_len()) - u64::from(beyond_end);
+        announcer.figures().set(stats.uploaded, stats.downloaded, geometry.total() - here);
+    }
+
     /// Everything ends with this error.
     fn fail(&self, error: Error) {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -230,6 +240,7 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
             info,
         })
     };
+    torrent.tell(&announcer);
     let (incoming_sender, mut incoming) = mpsc::channel(LISTS);
     let _registered = listener.as_ref().map(|listener| listener.register(torrent.info.info_hash(), incoming_sender));
     let accepting = async {
@@ -257,7 +268,11 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
         }
         if complete_since.is_none() && transfer.is_complete() {
             complete_since = Some(now());
-            if began_complete == Some(false) && transfer.left() == Some(0) {
+            // What other sources have brought at last.
+            look_elsewhere(&torrent, 0, usize::MAX).await;
+            torrent.tell(&announcer);
+            // Who has all that he wants but not everything is no seed.
+            if began_complete == Some(false) && torrent.swarm().had().is_full() {
                 announcer.completed();
             }
         }
@@ -313,7 +328,7 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
                     is_alone_told = true;
                     alone(&transfer, torrent.port)?;
                 }
-                announcer.figures().set(stats.uploaded, stats.downloaded, transfer.left());
+                torrent.tell(&announcer);
                 let copies = stats.copies.whole.saturating_mul(1000) + (stats.copies.fraction * 1000.0) as u32;
                 let peers = Peers::new(stats.peers as u32, stats.seeds as u32, copies);
                 transfer.set_peers(match announcer.swarm_size() {
@@ -324,6 +339,7 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
         }
     }
     drop(dialer);
+    torrent.tell(&announcer);
     announcer.stop().await;
     drop::<Option<Sharing>>(sharing.take());
     Ok(())
