@@ -131,7 +131,11 @@ impl Source for TorrentSource {
     async fn resolve(&self, transfer: &Transfer) -> Result<()> {
         let info = match &self.info {
             Some(info) => info.clone(),
-            None => self.prepare(transfer).await?.info,
+            None => {
+                let Plan { info, mut announcer, .. } = self.prepare(transfer).await?;
+                announcer.stop().await;
+                info
+            }
         };
         Layout::learn(&info, &self.selection, transfer).map(|_| ())
     }

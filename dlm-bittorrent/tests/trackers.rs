@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{MIB, client, config, fetch, folder};
 use dlm_api::{ErrorKind, Event, Handle};
-use dlm_bittorrent::BitTorrentConfig;
+use dlm_bittorrent::{BitTorrentConfig, SeedGoal};
 use dlm_testing::{Content, Libtorrent, Nginx, Opentracker, Torrent};
 use futures::StreamExt;
 use tokio::time::timeout;
@@ -142,6 +142,7 @@ async fn trackers_hear_of_the_end_and_of_what_is_left() {
     let seed = Libtorrent::seed(Torrent::builder().make(&from.path().join("file.bin")).path(), from.path());
     tracker_of(&nginx, &seed);
     fetch(config(), &torrent, to.path()).await.unwrap();
+    nginx.wait_for_requests(3);
     assert_eq!(told(&nginx), [said("started", len), said("completed", 0), said("stopped", 0)]);
 }
 
@@ -158,9 +159,52 @@ async fn who_wants_a_part_is_no_seed() {
     let download = client(config()).download_container("file:///made.torrent", bytes);
     download.select(|path| path.file_name() == "file 5.bin").to_dir(to.path()).await.unwrap();
     let total: u64 = files.iter().map(|(_, content)| content.len).sum();
+    nginx.wait_for_requests(2);
     let all = told(&nginx);
     let [(started, left), (stopped, left_at_end)] = &all[..] else { panic!("{all:?}") };
     assert_eq!((started.as_str(), *left, stopped.as_str()), ("started", total, "stopped"));
     // Pieces are whole, and file 5 has 300,000 bytes.
     assert!((total - 400_000..total - 300_000).contains(left_at_end), "{all:?}");
+}
+
+/// However it ends: what is stopped, or was only looked at, is not left behind as a peer that nobody can connect to.
+#[tokio::test]
+async fn trackers_hear_that_we_leave() {
+    let (from, to, nginx) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Nginx::start());
+    let content = Content::new(14, 4 * MIB);
+    content.write_file(from.path().join("file.bin")).unwrap();
+    let torrent = Torrent::builder().make(&from.path().join("file.bin"));
+    let seed = Libtorrent::seed(torrent.path(), from.path());
+    tracker_of(&nginx, &seed);
+    let magnet = format!("magnet:?xt=urn:btih:{}&tr={}", torrent.info_hash(), nginx.url("announce"));
+    client(config()).download(&magnet).inspect().await.unwrap();
+    let events = |count| {
+        nginx.wait_for_requests(count);
+        told(&nginx).into_iter().map(|(event, _)| event).collect::<Vec<_>>()
+    };
+    assert_eq!(events(2), ["started", "stopped"]);
+
+    // In the middle, and while it is given to others.
+    for (rate, goal, expected) in [
+        (Some(MIB), SeedGoal::OFF, &["started", "stopped"][..]),
+        (None, SeedGoal::FOREVER, &["started", "completed", "stopped"]),
+    ] {
+        let before = nginx.requests().len();
+        let mut download = client(config().with_seed(goal)).download(&magnet);
+        if let Some(rate) = rate {
+            download = download.rate_limit(rate);
+        }
+        let handle = download.to_dir(to.path().join(expected.len().to_string())).start();
+        let mut changes = handle.events();
+        if goal == SeedGoal::FOREVER {
+            nginx.wait_for_requests(before + 2);
+        } else {
+            while handle.progress().received < MIB {
+                changes.next().await.expect("it has ended");
+            }
+        }
+        handle.stop();
+        let _ = handle.wait().await;
+        assert_eq!(events(before + expected.len())[before..], *expected);
+    }
 }

@@ -142,6 +142,8 @@ pub(crate) struct Counters {
     pub(crate) uploaded: AtomicU64,
     /// Sources that go on when everything is here.
     pub(crate) sharing: AtomicU32,
+    /// What sources still have to say when they are over.
+    pub(crate) farewells: AtomicU32,
 }
 
 /// An entry for which the sink is ready.

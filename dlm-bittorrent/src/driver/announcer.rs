@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use dlm_api::{ErrorKind, Result, Retry, Transfer};
+use dlm_api::{ErrorKind, Farewell, Result, Retry, Transfer};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -69,6 +69,8 @@ pub(crate) struct Announcer {
     sizes: HashMap<usize, (u32, u32)>,
     /// Our address, as trackers see it, of which nobody was told yet.
     seen: Vec<(usize, IpAddr)>,
+    /// Those who know us are still to be told that we leave.
+    farewell: Option<Farewell>,
 }
 
 impl Announcer {
@@ -81,14 +83,16 @@ impl Announcer {
         tiers: &[Vec<String>],
         peers: mpsc::Sender<(Origin, Vec<SocketAddr>)>,
     ) -> Self {
+        let tiers = Tiers::new(tiers, fastrand::u64(..));
         Self {
+            farewell: (!tiers.is_empty()).then(|| transfer.farewell()),
+            tiers,
             common,
             transfer,
             info_hash,
             // Trackers take nobody without a port. Who connects to this one is refused.
             port: port.unwrap_or(1),
             key: fastrand::u32(..),
-            tiers: Tiers::new(tiers, fastrand::u64(..)),
             figures: Figures {
                 uploaded: AtomicU64::new(0),
                 downloaded: AtomicU64::new(0),
@@ -149,6 +153,7 @@ impl Announcer {
 
     /// Tells those who know us that we leave.
     pub(crate) async fn stop(&mut self) {
+        let _farewell = self.farewell.take();
         self.asking.clear();
         self.tiers.stop();
         let telling = async {
@@ -243,5 +248,16 @@ impl Announcer {
                 self.tiers.failed(tracker, error.retry(), now());
             }
         }
+    }
+}
+
+/// Those who know us hear that we leave wherever the source ends: its future may be dropped at any time.
+impl Drop for Announcer {
+    fn drop(&mut self) {
+        let Some(farewell) = self.farewell.take() else { return };
+        let (common, transfer, peers) = (self.common.clone(), self.transfer.clone(), self.peers.clone());
+        let nobody = Self::new(common, transfer, self.info_hash, Some(self.port), &[], peers);
+        let mut leaving = std::mem::replace(self, nobody);
+        farewell.say(async move { leaving.stop().await });
     }
 }
