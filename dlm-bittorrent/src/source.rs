@@ -121,6 +121,10 @@ impl TorrentSource {
             Some(info) => Found { info: info.clone(), known: Vec::new(), bans: Vec::new() },
             None => fetch_metadata(&common, transfer, self.info_hash, &mut announcer, &named, &mut peers).await?,
         };
+        if info.is_private() {
+            // Of a link that is known only now.
+            announcer.keep_only(&self.trackers);
+        }
         let (transfer, selection) = (transfer.clone(), self.selection.clone());
         Ok(Plan { common, transfer, info, selection, listener, announcer, named, known, bans, peers, lookup })
     }

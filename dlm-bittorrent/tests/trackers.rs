@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{MIB, client, config, fetch, folder};
 use dlm_api::{ErrorKind, Event, Handle};
 use dlm_bittorrent::{BitTorrentConfig, SeedGoal};
-use dlm_testing::{Content, Libtorrent, Nginx, Opentracker, Torrent};
+use dlm_testing::{Content, Libtorrent, Nginx, Opentracker, Torrent, free_address};
 use futures::StreamExt;
 use tokio::time::timeout;
 
@@ -207,4 +207,33 @@ async fn trackers_hear_that_we_leave() {
         let _ = handle.wait().await;
         assert_eq!(events(before + expected.len())[before..], *expected);
     }
+}
+
+/// Whoever asks about a private torrent elsewhere is thrown out there. Of a magnet link it is known only later that it is one.
+#[tokio::test]
+async fn a_private_torrent_is_not_told_of_elsewhere() {
+    let (from, to, nginx, other) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Nginx::start(), Nginx::start());
+    Content::new(15, MIB).write_file(from.path().join("file.bin")).unwrap();
+    let file = from.path().join("file.bin");
+    let torrent = Torrent::builder().private().tier([nginx.url("announce")]).make(&file);
+    let seed = Libtorrent::seed(Torrent::builder().private().make(&file).path(), from.path());
+    tracker_of(&nginx, &seed);
+    tracker_of(&other, &seed);
+    let config = || config().with_tracker(other.url("announce"));
+    // libtorrent gives nobody the metadata of a private torrent: the second one is one of us.
+    let address = free_address();
+    let first = client(config().with_listen(Some(address)).with_seed(SeedGoal::FOREVER));
+    let bytes = std::fs::read(torrent.path()).unwrap();
+    let handle = first.download_container("file:///made.torrent", bytes).to_dir(to.path().join("1")).start();
+    nginx.wait_for_requests(2);
+    assert_eq!(told(&other), []);
+    let magnet = format!("magnet:?xt=urn:btih:{}&tr={}", torrent.info_hash(), nginx.url("announce"));
+    let named = config().with_peer(address.to_string().parse().unwrap());
+    timeout(SOON, client(named).download(&magnet).to_dir(to.path().join("2"))).await.expect("it waits").unwrap();
+    nginx.wait_for_requests(5);
+    assert_eq!(told(&nginx)[2..].last().unwrap(), &said("stopped", 0));
+    handle.stop();
+    let events: Vec<_> = told(&other).into_iter().map(|(event, _)| event).collect();
+    assert!(!events.contains(&"completed".to_owned()), "{events:?}");
 }

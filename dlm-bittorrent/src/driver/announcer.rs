@@ -122,6 +122,16 @@ impl Announcer {
         !self.tiers.is_empty()
     }
 
+    /// Leaves all trackers but these.
+    pub(crate) fn keep_only(&mut self, tiers: &[Vec<String>]) {
+        for tracker in 0..self.tiers.len() {
+            let url = self.tiers.url(tracker).map(|url| url.as_str());
+            if !tiers.iter().flatten().any(|kept| Some(kept.trim()) == url) {
+                self.tiers.leave(tracker);
+            }
+        }
+    }
+
     /// More peers are needed than are known.
     pub(crate) fn hurry(&mut self) {
         self.tiers.hurry(now());

@@ -77,8 +77,10 @@ struct Tracker {
     asked: Option<(Instant, Option<Event>)>,
     failures: u32,
     pause_until: Option<Instant>,
-    /// It wants never to be asked again.
+    /// It is never asked again.
     is_gone: bool,
+    /// It is not ours any more, and hears that we leave.
+    is_left: bool,
     knows_us: bool,
     /// It is to be told that all of it is here.
     is_owed_completion: bool,
@@ -116,6 +118,7 @@ impl Tiers {
                     failures: 0,
                     pause_until: None,
                     is_gone: false,
+                    is_left: false,
                     knows_us: false,
                     is_owed_completion: false,
                 });
@@ -129,6 +132,11 @@ impl Tiers {
     /// Where this tracker is.
     pub fn url(&self, tracker: usize) -> Option<&TrackerUrl> {
         self.trackers.get(tracker).map(|tracker| &tracker.url)
+    }
+
+    /// How many there are, those included that are never asked again.
+    pub fn len(&self) -> usize {
+        self.trackers.len()
     }
 
     /// Whether there is none.
@@ -148,6 +156,10 @@ impl Tiers {
             };
             let is_owed = self.trackers[tracker].is_owed_completion;
             return self.announce(tracker, Some(if is_owed { Event::Completed } else { Event::Stopped }), now);
+        }
+        let is_to_be_told = |tracker: &Tracker| tracker.is_left && tracker.knows_us && tracker.asked.is_none();
+        if let Some(tracker) = self.trackers.iter().position(is_to_be_told) {
+            return self.announce(tracker, Some(Event::Stopped), now);
         }
         let awaited: Vec<Instant> = self.trackers.iter().filter_map(|tracker| tracker.awaited_until(now)).collect();
         if awaited.len() >= MAX_AWAITED {
@@ -214,7 +226,7 @@ impl Tiers {
         if tracker.asked.take().is_none() {
             return;
         }
-        if self.is_stopping {
+        if self.is_stopping || tracker.is_left {
             // It will notice by itself.
             tracker.knows_us = false;
             return;
@@ -240,6 +252,13 @@ impl Tiers {
         for tier in &mut self.tiers {
             let earliest = tier.earliest.map_or(now, |earliest| earliest.max(now));
             tier.next = tier.next.map(|next| next.min(earliest));
+        }
+    }
+
+    /// This tracker is none of ours any more: if it knows us it hears that we leave, and nothing else ever again.
+    pub fn leave(&mut self, tracker: usize) {
+        if let Some(tracker) = self.trackers.get_mut(tracker) {
+            (tracker.is_gone, tracker.is_left) = (true, true);
         }
     }
 

@@ -265,6 +265,32 @@ fn completion_is_told_before_we_leave() {
 }
 
 #[test]
+fn who_is_left_hears_that_and_nothing_more() {
+    let now = Instant::now();
+    let mut tiers = tiers(&[1; 4], 1);
+    assert_eq!(tiers.len(), 4);
+    for tracker in 0..4 {
+        assert_eq!(asked(&mut tiers, now).0, tracker);
+    }
+    tiers.succeeded(0, &reply(60), now);
+    tiers.succeeded(1, &reply(60), now);
+    tiers.failed(3, Retry::Now, now);
+    // It is being told that we start.
+    (1..4).for_each(|tracker| tiers.leave(tracker));
+    tiers.completed();
+    assert_eq!(asked(&mut tiers, now), (1, Some(Event::Stopped)));
+    tiers.failed(1, Retry::Now, now);
+    assert_eq!(asked(&mut tiers, now), (0, Some(Event::Completed)));
+    tiers.succeeded(0, &reply(60), now);
+    tiers.succeeded(2, &reply(60), now);
+    assert_eq!(asked(&mut tiers, now), (2, Some(Event::Stopped)));
+    tiers.succeeded(2, &reply(60), now);
+    assert_eq!(tiers.poll(now), Ask::Wait(later(now, 60)));
+    assert_eq!(asked(&mut tiers, later(now, 5000)), (0, None));
+    assert_eq!(tiers.poll(later(now, 5000)), Ask::Wait(later(now, 5000) + PATIENCE), "nobody else");
+}
+
+#[test]
 fn a_hurry_has_its_bounds() {
     let now = Instant::now();
     let mut tiers = tiers(&[1], 1);
