@@ -63,6 +63,29 @@ fn who_fails_is_left_alone_for_longer_and_longer_and_then_forgotten() {
     }
 }
 
+/// Nobody else tells of it, and the user may start it later.
+#[test]
+fn whom_the_user_names_is_never_forgotten() {
+    for is_known_before in [false, true] {
+        let (mut list, mut now) = (list(), Instant::now());
+        if is_known_before {
+            list.add(peer(1), Origin::Tracker);
+        }
+        list.add(peer(1), Origin::User);
+        for _ in 0..300 {
+            assert_eq!(list.next(now, ROOM), Some(peer(1)));
+            list.ended(now, peer(1), true, Ended::Failed);
+            now = list.next_due().unwrap();
+        }
+        list.next(now, ROOM);
+        list.ended(now, peer(1), true, Ended::Failed);
+        assert_eq!(list.next_due(), Some(now + MAX_BACK_OFF_OF_USER));
+        // Nor does it make room for others.
+        (2..MAX_CANDIDATES as u32 + 10).for_each(|n| _ = list.add(peer(n), Origin::Tracker));
+        assert_eq!(list.add(peer(1), Origin::Tracker), Added::Known);
+    }
+}
+
 #[test]
 fn who_has_served_us_begins_anew() {
     let (mut list, now) = (list(), Instant::now());
