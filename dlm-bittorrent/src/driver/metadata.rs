@@ -8,18 +8,17 @@ use bytes::{Bytes, BytesMut};
 use dlm_api::{Error, ErrorKind, Result, Task, Transfer};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::time;
 
-use super::dialer::Place;
+use super::dialer::{Place, connect};
 use super::peer::CLIENT;
 use super::{Announcer, Common, Named, now};
 use crate::InfoHash;
 use crate::metainfo::Info;
 use crate::peer::budget::Budget;
 use crate::peer::{Added, Ended, Fetched, MAX_CANDIDATES, MetadataFetch, Origin, PeerList};
-use crate::session::{PATIENCE, Ready, Session, shake_hands};
+use crate::session::{Ready, Session, shake_hands};
 use crate::wire::extension::{Extension, ExtensionHandshake, HANDSHAKE, MetadataMessage};
 use crate::wire::{Message, Reserved, encode};
 
@@ -100,8 +99,9 @@ pub(crate) async fn fetch(
         }
         while let Some(address) = list.next(now(), common.room.left()) {
             let shared = shared.clone();
+            let has_failed = list.has_failed(address);
             let places = (common.room.connection(), common.room.half_open());
-            running.push(transfer.spawn(async move { (address, ask(&shared, address, places).await) }));
+            running.push(transfer.spawn(async move { (address, ask(&shared, address, has_failed, places).await) }));
         }
         tokio::select! {
             () = shared.done.notified() => {}
@@ -136,10 +136,13 @@ pub(crate) async fn fetch(
 }
 
 /// Asks one peer for as much as it has.
-async fn ask(shared: &Shared, address: SocketAddr, (_connection, half_open): (Place, Place)) -> Result<()> {
-    let late = |_| Error::new(ErrorKind::Timeout, "the peer doesn't answer");
-    let connected = time::timeout(PATIENCE, TcpStream::connect(address)).await.map_err(late)?;
-    let mut stream = connected.map_err(|e| Error::network("cannot connect to the peer", e))?;
+async fn ask(
+    shared: &Shared,
+    address: SocketAddr,
+    has_failed: bool,
+    (_connection, half_open): (Place, Place),
+) -> Result<()> {
+    let mut stream = connect(address, has_failed).await?;
     let ours = shared.common.stranger(*shared.info_hash.as_bytes());
     let theirs = shake_hands(&mut stream, &ours).await?;
     if theirs.info_hash != *shared.info_hash.as_bytes() || !theirs.reserved.has(Reserved::EXTENSIONS) {

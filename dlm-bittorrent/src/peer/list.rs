@@ -181,6 +181,11 @@ impl PeerList {
         Some(*address)
     }
 
+    /// Whether the last that is known of this peer is that it failed.
+    pub fn has_failed(&self, address: SocketAddr) -> bool {
+        self.candidates.get(&address).is_some_and(|peer| peer.failures > 0)
+    }
+
     /// When somebody who is left alone may be tried again.
     pub fn next_due(&self) -> Option<Instant> {
         let idle = self.candidates.values().filter(|peer| peer.state == State::Idle);

@@ -91,7 +91,10 @@ fn who_has_served_us_begins_anew() {
     let (mut list, now) = (list(), Instant::now());
     list.add(peer(1), Origin::Tracker);
     let later = now + MAX_BACK_OFF;
+    let mut has_failed = false;
     for how in [Ended::Failed, Ended::Failed, Ended::Served, Ended::Failed] {
+        assert_eq!(list.has_failed(peer(1)), has_failed);
+        has_failed = how == Ended::Failed;
         assert_eq!(list.next(later, ROOM), Some(peer(1)));
         list.connected(peer(1), true);
         list.ended(now, peer(1), true, how);
