@@ -156,6 +156,22 @@ impl Transfer {
         self.shared.ledger(|ledger| ledger.is_complete())
     }
 
+    /// Waits until it is known of all entries that were learned whether there are files in their places already. Before that
+    /// nothing of them is given out, and some may turn out not to be wanted.
+    pub async fn looked_at(&self) {
+        let mut changes = self.changes();
+        while self.shared.ledger(|ledger| ledger.is_looking()) {
+            changes.next().await;
+        }
+    }
+
+    /// Waits until all that is wanted is here, and the files have their names. It costs nothing while bytes come, unlike
+    /// [`changes`](Self::changes).
+    pub async fn completed(&self) {
+        // The sender lives as long as the transfer.
+        let _ = self.shared.complete.subscribe().wait_for(|complete| *complete).await;
+    }
+
     /// Whether it is still being found out what of that which was there before is right. Pieces turn up meanwhile that nobody
     /// delivered.
     pub fn is_checking(&self) -> bool {

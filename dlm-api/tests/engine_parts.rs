@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use dlm_api::testkit::{Act, Script, content};
 use dlm_api::{
-    Algorithm, Client, Container, Digest, EntryPath, Error, ErrorKind, Event, Fact, Handle, Listed, Locator, Piece,
-    Protocol, Ranged, Registry, Resolved, Result, Source, Span, Transfer, Verification,
+    Algorithm, Client, Container, Digest, EntryPath, Error, ErrorKind, Event, Fact, Handle, Listed, Locator, OnExists,
+    Piece, Protocol, Ranged, Registry, Resolved, Result, Source, Span, Transfer, Verification,
 };
 use futures::{StreamExt, stream};
 
@@ -253,5 +253,45 @@ async fn of_a_file_that_nobody_wants_the_mirror_gives_what_others_need() {
     }
     // Two pieces, with what they have of the neighbours.
     assert!(report.transferred < 3 * PIECE as u64, "{report:?}");
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
+}
+
+/// Two of the files are there, and are not the torrent's.
+fn two_are_there(root: &Path) {
+    std::fs::create_dir(root.join("t")).unwrap();
+    for name in ["t/b", "t/d"] {
+        std::fs::write(root.join(name), b"somebody's own").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_told_before_anything_comes() {
+    let root = tempfile::tempdir().unwrap();
+    two_are_there(root.path());
+    let scripts = mirror("m", &files());
+    for (_, script) in &scripts {
+        script.always(Act::StallAfter(0));
+    }
+    let error = client(&[scripts]).download("pieces://x/").to_dir(root.path()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exists, "{error:?}");
+    assert_eq!(std::fs::read_dir(root.path().join("t")).unwrap().count(), 2);
+}
+
+#[tokio::test]
+async fn what_is_left_as_it_is_keeps_its_neighbours_from_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    two_are_there(root.path());
+    let client = client(&[mirror("m", &files())]);
+    let report = client.download("pieces://x/").on_exists(OnExists::Skip).to_dir(root.path()).await.unwrap();
+    for (name, bytes) in files() {
+        let there = std::fs::read(root.path().join(name)).unwrap();
+        let is_left = matches!(name, "t/b" | "t/d");
+        assert!(if is_left { there == b"somebody's own" } else { there == bytes }, "{name}");
+        let entry = report.entries.iter().find(|entry| entry.path.as_str() == name).unwrap();
+        assert_eq!((entry.skipped, entry.verification == Verification::Pieces), (is_left, !is_left), "{entry:?}");
+        assert_eq!(entry.file.as_deref(), Some(&*root.path().join(name)));
+    }
+    // Of the larger one only the two pieces at its ends are fetched.
+    assert!(report.transferred < (LENS.iter().sum::<usize>() - PIECE / 2) as u64, "{report:?}");
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
 }

@@ -194,7 +194,8 @@ impl Session {
         self.decoder.decode(&mut self.incoming).map_err(strange)
     }
 
-    fn send(&mut self) -> Result<()> {
+    /// Sends what the system takes.
+    pub(crate) fn send(&mut self) -> Result<()> {
         while self.out.len > 0 {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut count = 0;

@@ -375,3 +375,38 @@ async fn who_floods_a_magnet_link_is_left() {
     timeout(NEVER, left.notified()).await.expect("it may go on for ever");
     drop(handle);
 }
+
+/// Who asks for much at once, and says nothing more, needn't say anything to be given all of it: at half a mebibyte each time
+/// somebody looks whether there is something to do it would take longer than anybody waits.
+#[tokio::test]
+async fn who_asks_once_for_much_is_given_all_of_it() {
+    let made = Made::new(8, 256);
+    let to = tempfile::tempdir().unwrap();
+    let blocks: Vec<Block> =
+        (0..8).flat_map(|piece| (0..240).map(move |i| Block { piece, begin: i * BLOCK, len: BLOCK })).collect();
+    let (given, all_given) = (Arc::new(Notify::new()), blocks.len());
+    let (asked, got) = (blocks.clone(), given.clone());
+    let greedy = Peer::new(&made, move |mut wire| {
+        let (asked, got) = (asked.clone(), got.clone());
+        async move {
+            wire.say(&[Message::HaveNone]).await;
+            for _ in 0..8 {
+                wire.hear_until(|message| matches!(message, Message::Have(_))).await;
+            }
+            wire.say(&[Message::Interested]).await;
+            wire.hear_until(|message| *message == Message::Unchoke).await;
+            wire.say(&asked.iter().map(|block| Message::Request(*block)).collect::<Vec<_>>()).await;
+            for _ in 0..all_given {
+                wire.hear_until(|message| matches!(message, Message::Piece { .. })).await;
+            }
+            got.notify_one();
+        }
+    });
+    let greedy = greedy.await;
+    let honest = Peer::honest(&made, &[0, 1, 2, 3, 4, 5, 6, 7], at_once()).await;
+    let config = BitTorrentConfig::new().with_seed(SeedGoal::FOREVER);
+    let handle = made.fetch(config, &[&honest, &greedy]).to_dir(to.path()).start();
+    timeout(NEVER, given.notified()).await.expect("not all of it is given");
+    handle.stop();
+    handle.wait().await.unwrap();
+}

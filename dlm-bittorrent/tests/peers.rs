@@ -229,6 +229,50 @@ async fn a_web_seed_serves_alone_and_beside_a_swarm() {
     }
 }
 
+/// A folder whose files the pieces cross, on a server: named by the torrent, or by the user; alone, beside a peer, and with some
+/// of its files selected.
+#[tokio::test]
+async fn a_folder_comes_from_a_server() {
+    let from = tempfile::tempdir().unwrap();
+    let files = folder(from.path());
+    let nginx = Nginx::builder().root(from.path()).start();
+    let named = Torrent::builder().piece(64 << 10).web_seed(nginx.url("")).make(&from.path().join("content"));
+    let plain = Torrent::builder().piece(64 << 10).make(&from.path().join("content"));
+    let peer = Libtorrent::seed(plain.path(), from.path());
+    for (torrent, mirror, has_peer) in [
+        (&named, None, false),
+        (&named, None, true),
+        (&plain, Some(nginx.url("")), false),
+        (&plain, Some(nginx.url("")), true),
+    ] {
+        let to = tempfile::tempdir().unwrap();
+        let config = if has_peer { with_peer(config(), &peer) } else { config() };
+        let client = Client::builder().threads(2).protocol(dlm_http::Http::new().unwrap());
+        let client = client.protocol(BitTorrent::with_config(config).unwrap()).build();
+        let bytes = std::fs::read(torrent.path()).unwrap();
+        let mut download = client.download_container("file:///made.torrent", bytes);
+        download = mirror.iter().fold(download, |download, url| download.mirror(url));
+        let report = download.to_dir(to.path()).await.unwrap();
+        check_folder(to.path(), &files);
+        let has_bytes = report.entries.iter().filter(|entry| entry.len > 0);
+        assert!(has_bytes.clone().all(|entry| entry.verification == Verification::Pieces), "{report:?}");
+        assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 1);
+    }
+    let to = tempfile::tempdir().unwrap();
+    let client = Client::builder().threads(2).protocol(dlm_http::Http::new().unwrap());
+    let client = client.protocol(BitTorrent::with_config(config()).unwrap()).build();
+    let download = client.download_container("file:///made.torrent", std::fs::read(named.path()).unwrap());
+    let wanted = |name: &str| name.ends_with("file 3.bin") || name.ends_with("file 7.bin");
+    download.select(move |path| wanted(path.as_str())).to_dir(to.path()).await.unwrap();
+    for (name, content) in files {
+        if wanted(&name) {
+            content.check_file(to.path().join(name)).unwrap();
+        } else {
+            assert!(!to.path().join(name).exists());
+        }
+    }
+}
+
 /// One of two seeds has other bytes on its disk than it believes.
 #[tokio::test]
 async fn a_seed_that_lies_spoils_nothing() {

@@ -1,7 +1,8 @@
 //! [`Conductor`]: runs the sources of one download until it is complete.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -104,6 +105,8 @@ pub(super) struct Conductor {
     pub(super) resumed_from_elsewhere: bool,
     /// What stands for what was there before, once there is something.
     pub(super) past: Option<SourceId>,
+    /// Entries of many that were there before and are left as they are, and where.
+    pub(super) left: HashMap<EntryId, Option<PathBuf>>,
     /// What was there before was looked at, and is checked.
     pub(super) is_checked: bool,
     /// What an earlier run left of many files is being taken over.
@@ -171,6 +174,7 @@ impl Conductor {
             resumed: 0,
             resumed_from_elsewhere: false,
             past: None,
+            left: HashMap::new(),
             is_checked: false,
             is_taking_over: false,
             began_empty: false,
@@ -271,6 +275,7 @@ impl Conductor {
         self.shared.prepared.lock().await.clear();
         self.shared.forget_layout();
         self.past = None;
+        self.left.clear();
         self.resumed = 0;
         Ok(())
     }
@@ -303,6 +308,7 @@ impl Conductor {
         tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
             if let Some(report) = self.turn().await? {
+                self.shared.complete.send_replace(true);
                 return self.share(report).await;
             }
             self.finish_some();

@@ -311,6 +311,10 @@ impl Job {
             },
             select: download.select.take(),
             look_first: download.share_only || download.on_exists == OnExists::Check,
+            minds_files: {
+                let minds = matches!(download.on_exists, OnExists::Fail | OnExists::Skip);
+                minds && matches!(kept, Kept::Folder(_))
+            },
             keep_as_is: download.share_only,
             containers: download.follow.then(|| download.client.0.registry.clone()),
         };

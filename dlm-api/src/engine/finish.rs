@@ -372,7 +372,8 @@ impl Conductor {
             let ids = (0..ledger.entry_count() as u32).map(EntryId::new);
             let entry = |id: EntryId| {
                 let ready = prepared.get(&id);
-                let skipped = ready.is_some_and(|ready| ready.prepared.skip);
+                let left = self.left.get(&id);
+                let skipped = left.is_some() || ready.is_some_and(|ready| ready.prepared.skip);
                 // Of what is kept as it is, only whole files are worth a word.
                 let is_whole = ledger.len(id) == Some(ledger.verified(id).bytes());
                 if (!skipped && !ledger.is_wanted(id)) || (self.shared.setup.keep_as_is && !is_whole) {
@@ -382,7 +383,7 @@ impl Conductor {
                 let path = ready.and_then(|ready| ready.prepared.path.as_ref()).or(ledger.path(id))?.clone();
                 Some(EntryReport {
                     path,
-                    file: self.shared.sink.location(id),
+                    file: left.map_or_else(|| self.shared.sink.location(id), Clone::clone),
                     len: ledger.len(id).or_else(|| skipped.then_some(0))?,
                     verification: if skipped { Verification::Unverified } else { self.verification(ledger, id) },
                     skipped,

@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result, Scope};
 use crate::event::{Event, State};
 use crate::ledger::PieceId;
 use crate::pipeline::{READ_BACK, Ready, Shared};
+use crate::runs::RangeSet;
 use crate::span::{EntryId, SourceId, Span};
 use crate::transfer::Task;
 
@@ -36,7 +37,18 @@ impl Conductor {
         let by = self.past();
         for id in unseen {
             let found = self.shared.look(id).await?;
-            self.shared.ledger(|ledger| ledger.seen(id, found, by));
+            if found.is_none() {
+                self.left.insert(id, self.shared.sink.location(id));
+            }
+            self.shared.ledger(|ledger| match found {
+                Some(found) if self.shared.setup.look_first => ledger.seen(id, found, by),
+                Some(_) => ledger.seen(id, RangeSet::new(), by),
+                None => {
+                    // What it has of pieces that it shares is fetched all the same, and put aside.
+                    ledger.seen(id, RangeSet::new(), by);
+                    ledger.set_wanted(id, false);
+                }
+            });
         }
         // There may be more of them.
         self.shared.notify();

@@ -45,6 +45,10 @@ impl Ledger {
         if let Some(entry) = ask.entry.filter(|entry| !self.is_wanted(*entry)) {
             return self.take_edge(ask, entry, now);
         }
+        let is_wanted = |span: &Span| self.entries.get(span.entry.index()).is_none_or(|e| e.wanted);
+        if matches!(&ask.want, Want::Exactly(spans) if !spans.iter().any(is_wanted)) {
+            return Err(NotNow::Wait);
+        }
         let ask = &*self.without_sealed(ask);
         if matches!(&ask.want, Want::Exactly(spans) if spans.is_empty()) {
             return Err(NotNow::Wait);

@@ -25,14 +25,19 @@ impl Ledger {
         self.unseen.iter().take(most).copied().collect()
     }
 
-    /// What was found of an entry. Pieces that are all found, and that nobody has leased, are to be checked; of what is in no
+    /// What was found of an entry, which may be nothing. Pieces that are all found, and that nobody has leased, are to be checked; of what is in no
     /// piece nothing is believed. From here on the rest is given out.
     pub fn seen(&mut self, entry: EntryId, found: RangeSet, by: SourceId) {
         if self.unseen.remove(&entry) {
             self.entries[entry.index()].blocked = false;
         }
-        self.entries[entry.index()].found = found;
-        self.found_by = Some(by);
+        if !found.is_empty() {
+            self.entries[entry.index()].found = found;
+            self.found_by = Some(by);
+        } else if !self.is_padding(entry) {
+            self.touch(entry);
+            return;
+        }
         self.touch(entry);
         self.adopt_all_of(entry);
     }
@@ -49,6 +54,11 @@ impl Ledger {
             }
         }
         self.touch(entry);
+    }
+
+    /// Whether there are entries that have to be looked at.
+    pub fn is_looking(&self) -> bool {
+        !self.unseen.is_empty()
     }
 
     /// Whether what was there has to be looked at or checked yet.

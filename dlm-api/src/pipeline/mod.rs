@@ -58,6 +58,8 @@ pub(crate) type Spawner = Arc<dyn Fn(BoxFuture<'static, ()>) -> AbortHandle + Se
 pub(crate) struct Shared {
     pub(crate) core: Mutex<Core>,
     pub(crate) changed: watch::Sender<()>,
+    /// All that is wanted is here, and the files have their names.
+    pub(crate) complete: watch::Sender<bool>,
     pub(crate) sink: Arc<dyn Sink>,
     pub(crate) info: SinkInfo,
     pub(crate) setup: Setup,
@@ -101,6 +103,8 @@ pub(crate) struct Setup {
     pub(crate) select: Option<Select>,
     /// What was there before is looked at before anything is fetched.
     pub(crate) look_first: bool,
+    /// Files that are there already are an error, or are left as they are: that is found out before anything is fetched.
+    pub(crate) minds_files: bool,
     /// Nothing is fetched at all.
     pub(crate) keep_as_is: bool,
 }
@@ -123,6 +127,7 @@ impl Default for Setup {
             containers: None,
             select: None,
             look_first: false,
+            minds_files: false,
             keep_as_is: false,
         }
     }
@@ -165,6 +170,7 @@ impl Shared {
         let shared = Self {
             core: Mutex::new(core),
             changed: watch::Sender::new(()),
+            complete: watch::Sender::new(false),
             sink,
             info,
             setup,
@@ -192,7 +198,7 @@ impl Shared {
     pub(crate) fn forget_layout(&self) {
         self.ledger(|ledger| {
             *ledger = Ledger::new();
-            if self.setup.look_first {
+            if self.setup.look_first || self.setup.minds_files {
                 ledger.look_first();
             }
             if self.setup.keep_as_is {
@@ -306,15 +312,18 @@ impl Shared {
         self.prepare_locked(&mut *self.prepared.lock().await, id, change).await
     }
 
-    /// What the sink has of an entry. Where it has nothing, nothing is made yet.
+    /// What the sink has of an entry; `None` if it has a file that is to be left as it is. Where it has nothing, nothing is
+    /// made yet.
     #[cfg(feature = "engine")]
-    pub(crate) async fn look(&self, id: EntryId) -> Result<RangeSet> {
+    pub(crate) async fn look(&self, id: EntryId) -> Result<Option<RangeSet>> {
         let mut all = self.prepared.lock().await;
-        let ready = self.prepare_locked(&mut all, id, |entry| entry.only_look = true).await?;
-        if ready.prepared.existing.is_empty() && ready.prepared.stamp.is_none() {
+        let Prepared { existing, stamp, skip, .. } =
+            self.prepare_locked(&mut all, id, |entry| entry.only_look = true).await?.prepared;
+        if skip || (existing.is_empty() && stamp.is_none()) {
             all.remove(&id);
         }
-        Ok(ready.prepared.existing.iter().filter(|span| span.entry == id).map(|span| span.range.clone()).collect())
+        let found = existing.iter().filter(|span| span.entry == id).map(|span| span.range.clone()).collect();
+        Ok(Some(found).filter(|_| !skip))
     }
 
     /// A finished entry is wrong: it is to be written again.

@@ -209,6 +209,8 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     // From here on it isn't over before we say so. All may be here, and be known to be, as soon as we tell what there is.
     let mut sharing = Some(transfer.share());
     let layout = Layout::learn(&info, &selection, &transfer)?;
+    // Whoever asks for pieces before that asks in vain, and would ask again only after a while.
+    transfer.looked_at().await;
     let (geometry, had, unwanted) = pieces(&info, &layout, &transfer).await?;
     let wanted_len = layout.wanted_len(&transfer);
     if !had.is_full() {
@@ -296,6 +298,7 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
             () = announcer.run() => {}
             () = dialer.ended() => {}
             () = torrent.nudge.notified() => {}
+            () = transfer.completed(), if complete_since.is_none() => {}
             window = windows.next() => reading.follow(&torrent, window),
             _ = tick.tick() => {
                 let stats = {

@@ -117,6 +117,10 @@ impl Peer {
             if self.closing.load(Ordering::Relaxed) {
                 return Ok(());
             }
+            if self.answering.is_none() || self.session.out().len() >= MAX_WAITING {
+                // What the system takes now makes room for the next answer: nothing else may come that would wake us.
+                self.session.send()?;
+            }
             self.answer();
             let has_room = self.session.out().len() < MAX_WAITING;
             let Self { session, writing, answering, .. } = self;
