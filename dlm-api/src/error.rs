@@ -140,6 +140,13 @@ impl Error {
         self
     }
 
+    /// Takes all context of this key away: what is in the way, or tells more than may be told where the error goes.
+    #[must_use]
+    pub fn without(mut self, key: &str) -> Self {
+        self.0.context.retain(|(other, _)| *other != key);
+        self
+    }
+
     /// Adds a URL, without its secrets: no user info, and no values in its query.
     #[must_use]
     pub fn with_url(self, url: &Url) -> Self {
@@ -287,6 +294,12 @@ mod tests {
         let text = Error::new(ErrorKind::Denied, "refused").with_url(&url).to_string();
         assert!(!text.contains("secret") && !text.contains("abc") && !text.contains("me:"), "{text}");
         assert!(text.contains("h.example/f"), "{text}");
+    }
+
+    #[test]
+    fn context_can_be_taken_away() {
+        let error = Error::new(ErrorKind::Denied, "refused").with("url", 1).with("status", 2).with("url", 3);
+        assert_eq!(error.without("url").to_string(), "refused (status: 2)");
     }
 
     #[test]

@@ -57,6 +57,7 @@ mod engine;
 mod error;
 mod event;
 mod fact;
+mod farewell;
 #[cfg(feature = "engine")]
 mod folder;
 mod lease;
@@ -95,6 +96,7 @@ pub use engine::{Client, ClientBuilder, Download, Events, Handle, Job, Reader};
 pub use error::{Error, ErrorKind, Result, Retry, Scope};
 pub use event::{EntryReport, Event, Peers, Progress, Report, SourceReport, State, Verification};
 pub use fact::{Fact, Identity, Piece, Strength};
+pub use farewell::Farewell;
 pub use lease::{Flow, Lease};
 pub use ledger::{Admitted, Grant, Landed, LeaseView, Ledger, NotNow, PieceId, Totals, View, Voice};
 pub use limit::Limiter;

@@ -16,6 +16,7 @@ use tokio::time;
 use crate::error::{Error, ErrorKind, Result, Scope};
 use crate::event::{Event, Peers};
 use crate::fact::{Fact, Identity};
+use crate::farewell::Farewell;
 use crate::lease::Lease;
 use crate::ledger::{Ledger, NotNow, Voice};
 use crate::origin::Permit;
@@ -321,6 +322,12 @@ impl Transfer {
     /// as the answer lives and the source runs, but is not said to share.
     pub fn leave(&self) -> Sharing {
         Sharing::new(&self.shared, |counters| &counters.leaving)
+    }
+
+    /// The source will have something to say to others when it is over, however it ends: a stop waits for as long as the answer
+    /// lives, so it is to be said, or dropped, when the source's future is dropped.
+    pub fn farewell(&self) -> Farewell {
+        Farewell::new(self.shared.clone())
     }
 
     /// Counts payload bytes that were given to others.

@@ -17,7 +17,7 @@ pub struct BitTorrentConfig {
     pub listen: Option<SocketAddr>,
     /// The most connections of one torrent. Default: 50.
     pub max_peers: usize,
-    /// The most connections of one torrent that are being opened at a time. Default: 10.
+    /// The most connections of one torrent that are being opened at a time. Default: 30.
     pub max_half_open: usize,
     /// The most connections of all torrents together, and of these being opened. Defaults: 200 and 50.
     pub max_connections: usize,
@@ -82,7 +82,8 @@ impl Default for BitTorrentConfig {
         Self {
             listen: Some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
             max_peers: 50,
-            max_half_open: 10,
+            // Most addresses that trackers tell of are dead, and each costs seconds.
+            max_half_open: 30,
             max_connections: 200,
             max_half_open_of_all: 50,
             upload_slots: 8,

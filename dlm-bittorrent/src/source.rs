@@ -1,21 +1,18 @@
 //! [`TorrentSource`]: a torrent and its swarm as a source.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use dlm_api::{Error, ErrorKind, Result, Source, Transfer};
 use futures::{StreamExt, stream};
-use tokio::net::lookup_host;
 use tokio::sync::mpsc;
 use tokio::time;
 
-use crate::driver::{Announcer, Common, LISTS, Layout, Listener, Plan, drive, fetch_metadata};
+use crate::driver::{Announcer, Common, Found, LISTS, Layout, Listener, Named, Plan, drive, fetch_metadata};
 use crate::magnet::Selection;
 use crate::metainfo::Info;
-use crate::peer::Origin;
 use crate::tracker::{Swarm, TrackerUrl};
 use crate::{HostPort, InfoHash, Magnet, Metainfo};
 
@@ -106,43 +103,30 @@ impl TorrentSource {
         }
     }
 
-    /// Looks up the peers that the user and the link name.
-    async fn named_peers(&self, to: &mpsc::Sender<(Origin, Vec<SocketAddr>)>) {
-        let mut found = Vec::new();
-        for peer in self.peers.iter().chain(&self.common.config.peers) {
-            match lookup_host((peer.host(), peer.port())).await {
-                Ok(addresses) => found.extend(addresses),
-                Err(error) => tracing::debug!(?peer, %error, "a peer's name can't be resolved"),
-            }
-        }
-        // There is room: it is the first.
-        let _ = to.try_send((Origin::User, found));
-    }
-
     /// What the torrent is, from its peers if need be, with all that is needed to go on.
     async fn prepare(&self, transfer: &Transfer) -> Result<Plan> {
         let (sender, mut peers) = mpsc::channel(LISTS);
         let listener = self.listener(transfer).await;
-        self.named_peers(&sender).await;
+        let named = Named::new(&self.common, &self.peers);
+        // Names are resolved by the system, which may take as long as it likes.
+        let lookup = {
+            let (named, transfer, sender) = (named.clone(), transfer.clone(), sender.clone());
+            async move { named.look_up(&transfer, &sender).await }
+        };
+        let lookup = transfer.spawn(lookup);
         let port = listener.as_ref().map(|listener| listener.port());
         let (common, tiers) = (self.common.clone(), self.tiers());
-        let mut announcer =
-            Announcer::new(common.clone(), transfer.clone(), self.info_hash, port, &tiers, sender.clone());
-        let info = match &self.info {
-            Some(info) => info.clone(),
-            None => {
-                let (info, known) =
-                    fetch_metadata(&common, transfer, self.info_hash, &mut announcer, &mut peers).await?;
-                for origin in [Origin::User, Origin::Tracker] {
-                    let of_origin = known.iter().filter(|(from, _)| *from == origin).map(|(_, address)| *address);
-                    // More than fit are told by the next announce.
-                    let _ = sender.try_send((origin, of_origin.collect()));
-                }
-                info
-            }
+        let mut announcer = Announcer::new(common.clone(), transfer.clone(), self.info_hash, port, &tiers, sender);
+        let Found { info, known, bans } = match &self.info {
+            Some(info) => Found { info: info.clone(), known: Vec::new(), bans: Vec::new() },
+            None => fetch_metadata(&common, transfer, self.info_hash, &mut announcer, &named, &mut peers).await?,
         };
-        let selection = self.selection.clone();
-        Ok(Plan { common, transfer: transfer.clone(), info, selection, listener, announcer, peers })
+        if info.is_private() {
+            // Of a link that is known only now.
+            announcer.keep_only(&self.trackers);
+        }
+        let (transfer, selection) = (transfer.clone(), self.selection.clone());
+        Ok(Plan { common, transfer, info, selection, listener, announcer, named, known, bans, peers, lookup })
     }
 }
 
@@ -151,7 +135,11 @@ impl Source for TorrentSource {
     async fn resolve(&self, transfer: &Transfer) -> Result<()> {
         let info = match &self.info {
             Some(info) => info.clone(),
-            None => self.prepare(transfer).await?.info,
+            None => {
+                let Plan { info, mut announcer, .. } = self.prepare(transfer).await?;
+                announcer.stop().await;
+                info
+            }
         };
         Layout::learn(&info, &self.selection, transfer).map(|_| ())
     }
@@ -166,3 +154,6 @@ impl fmt::Debug for TorrentSource {
         write!(f, "torrent {}", self.info_hash)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,7 +48,7 @@ const PROGRESS: Duration = Duration::from_millis(200);
 /// Changes that come closer together than this are looked at together.
 const SETTLE: Duration = Duration::from_millis(5);
 
-/// How long a stop waits for writes that are on their way.
+/// How long a stop waits for writes that are on their way, and for what sources have to say to others.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// How many sources run at once. A listing can bring thousands, each of one file.
@@ -396,7 +396,7 @@ impl Conductor {
                     _ = tick.tick() => self.tell_progress(),
                 }
             }
-            self.runners.iter_mut().for_each(Runner::halt);
+            self.halt().await;
             report.uploaded = self.shared.counters.uploaded.load(Ordering::Relaxed);
         }
         self.drop_unwanted().await?;
@@ -474,7 +474,9 @@ impl Conductor {
         self.runners.iter_mut().for_each(Runner::halt);
         let mut changed = self.shared.changed.subscribe();
         let quiet = async {
-            while !self.shared.ledger(|ledger| ledger.is_quiet()) {
+            while !self.shared.ledger(|ledger| ledger.is_quiet())
+                || self.shared.counters.farewells.load(Ordering::Relaxed) > 0
+            {
                 // The sender lives as long as the download.
                 let _ = changed.changed().await;
             }

@@ -149,6 +149,8 @@ pub(crate) struct Counters {
     pub(crate) sharing: AtomicU32,
     /// Those that only take their leave then.
     pub(crate) leaving: AtomicU32,
+    /// What sources still have to say when they are over.
+    pub(crate) farewells: AtomicU32,
 }
 
 /// An entry for which the sink is ready.

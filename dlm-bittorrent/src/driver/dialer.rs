@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use dlm_api::{Result, Task};
 use futures::StreamExt;
@@ -14,6 +15,10 @@ use super::{Torrent, now, peer};
 use crate::peer::{self as peers, Ended};
 use crate::session::{PATIENCE, answer, shake_hands};
 use crate::wire::Handshake;
+
+/// How long an address may take to accept the first connection to it, which most dead ones never do: while one is waited for, a
+/// living one isn't tried. The system asks again after one second and after three.
+const FIRST_PATIENCE: Duration = Duration::from_secs(4);
 
 /// How many connections all torrents together have, and may have.
 #[derive(Debug)]
@@ -90,6 +95,7 @@ impl Dialer {
                     Ok((stream, theirs)) => peer::run(&torrent, stream, address, true, &theirs).await,
                     Err(error) => {
                         tracing::debug!(%address, %error, "a peer can't be connected to");
+                        torrent.named.failed(address, &error, torrent.store.transfer());
                         torrent.swarm().addresses().ended(now(), address, true, Ended::Failed);
                         torrent.nudge.notify_one();
                     }
@@ -133,11 +139,39 @@ fn here(stream: TcpStream) -> std::io::Result<TcpStream> {
     TcpStream::from_std(stream.into_std()?)
 }
 
-async fn dial(torrent: &Torrent, address: SocketAddr) -> Result<(TcpStream, Handshake)> {
+/// Connects to a peer. One who has failed before is slow perhaps, and is given more time.
+pub(super) async fn connect(address: SocketAddr, has_failed: bool) -> Result<TcpStream> {
     let late = || dlm_api::Error::new(dlm_api::ErrorKind::Timeout, "the peer doesn't answer");
-    let connected = time::timeout(PATIENCE, TcpStream::connect(address)).await.map_err(|_| late())?;
-    let mut stream = connected.map_err(|e| dlm_api::Error::network("cannot connect to the peer", e))?;
+    let patience = if has_failed { PATIENCE } else { FIRST_PATIENCE };
+    let connected = time::timeout(patience, TcpStream::connect(address)).await.map_err(|_| late())?;
+    connected.map_err(|e| dlm_api::Error::network("cannot connect to the peer", e))
+}
+
+async fn dial(torrent: &Torrent, address: SocketAddr) -> Result<(TcpStream, Handshake)> {
+    let has_failed = torrent.swarm().addresses().has_failed(address);
+    let mut stream = connect(address, has_failed).await?;
     let ours = torrent.common.handshake(*torrent.info.info_hash().as_bytes());
     let theirs = shake_hands(&mut stream, &ours).await?;
     Ok((stream, theirs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One whose queue is full is as silent as a dead one.
+    #[tokio::test]
+    async fn who_never_answered_is_given_up_first() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        // One more than it has been told to take.
+        let _queued = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+        tokio::select! {
+            biased;
+            _ = connect(address, true) => panic!("who failed before is given less time"),
+            first = connect(address, false) => assert_eq!(first.unwrap_err().kind(), dlm_api::ErrorKind::Timeout),
+        }
+    }
 }

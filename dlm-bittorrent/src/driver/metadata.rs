@@ -1,6 +1,6 @@
 //! [`fetch`]: the `info` of a magnet link, from peers (BEP 9).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,18 +8,17 @@ use bytes::{Bytes, BytesMut};
 use dlm_api::{Error, ErrorKind, Result, Task, Transfer};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::time;
 
-use super::dialer::Place;
+use super::dialer::{Place, connect};
 use super::peer::CLIENT;
-use super::{Announcer, Common, now};
+use super::{Announcer, Common, Named, now};
 use crate::InfoHash;
 use crate::metainfo::Info;
 use crate::peer::budget::Budget;
-use crate::peer::{Ended, Fetched, MetadataFetch, Origin, PeerList};
-use crate::session::{PATIENCE, Ready, Session, shake_hands};
+use crate::peer::{Added, Ended, Fetched, MAX_CANDIDATES, MetadataFetch, Origin, PeerList};
+use crate::session::{Ready, Session, shake_hands};
 use crate::wire::extension::{Extension, ExtensionHandshake, HANDSHAKE, MetadataMessage};
 use crate::wire::{Message, Reserved, encode};
 
@@ -52,14 +51,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Fetches the `info` with this hash, from peers that trackers and others tell of. Those are given back: they have the torrent.
+/// What came of the search.
+pub(crate) struct Found {
+    pub(crate) info: Info,
+    /// The peers that were told of.
+    pub(crate) known: Vec<(Origin, SocketAddr)>,
+    /// Where somebody has lied.
+    pub(crate) bans: Vec<IpAddr>,
+}
+
+/// Fetches the `info` with this hash, from peers that trackers and others tell of.
 pub(crate) async fn fetch(
     common: &Arc<Common>,
     transfer: &Transfer,
     info_hash: InfoHash,
     announcer: &mut Announcer,
+    named: &Named,
     peers: &mut mpsc::Receiver<(Origin, Vec<SocketAddr>)>,
-) -> Result<(Info, Vec<(Origin, SocketAddr)>)> {
+) -> Result<Found> {
+    if named.is_empty() && !announcer.has_trackers() {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "the link names no tracker and no peer, and nobody else knows what it leads to",
+        ));
+    }
     let shared = Arc::new(Shared {
         common: common.clone(),
         info_hash,
@@ -70,25 +85,32 @@ pub(crate) async fn fetch(
         changed: Notify::new(),
     });
     let mut list = PeerList::new(MAX_PEERS, MAX_PEERS, fastrand::Rng::new());
-    let mut known = Vec::new();
+    let (mut known, mut bans) = (Vec::new(), Vec::new());
     let mut running: FuturesUnordered<Task<(SocketAddr, Result<()>)>> = FuturesUnordered::new();
     let mut tick = time::interval(TICK);
     loop {
-        lock(&shared.bans).drain(..).for_each(|address| list.ban(address.ip()));
+        for liar in lock(&shared.bans).drain(..) {
+            list.ban(liar.ip());
+            bans.push(liar.ip());
+        }
         if let Some(metadata) = lock(&shared.found).take() {
             known.retain(|(_, address): &(Origin, SocketAddr)| !list.is_banned(address.ip()));
-            return Ok((Info::parse_verified(metadata, info_hash)?, known));
+            return Ok(Found { info: Info::parse_verified(metadata, info_hash)?, known, bans });
         }
         while let Some(address) = list.next(now(), common.room.left()) {
             let shared = shared.clone();
+            let has_failed = list.has_failed(address);
             let places = (common.room.connection(), common.room.half_open());
-            running.push(transfer.spawn(async move { (address, ask(&shared, address, places).await) }));
+            running.push(transfer.spawn(async move { (address, ask(&shared, address, has_failed, places).await) }));
         }
         tokio::select! {
             () = shared.done.notified() => {}
             Some(ended) = running.next() => {
                 if let Some((address, result)) = ended {
                     tracing::debug!(%address, ?result, "a peer has no more metadata to give");
+                    if let Err(error) = &result {
+                        named.failed(address, error, transfer);
+                    }
                     lock(&shared.fetch).left(address);
                     list.ended(now(), address, true, Ended::Failed);
                     shared.changed.notify_waiters();
@@ -96,23 +118,31 @@ pub(crate) async fn fetch(
             }
             Some((origin, addresses)) = peers.recv() => {
                 for address in addresses {
-                    if common.config.filter.allows(address.ip()) {
-                        list.add(address, origin);
+                    let mut is_new = || list.add(address, origin) == Added::New;
+                    if common.config.filter.allows(address.ip()) && is_new() && known.len() < MAX_CANDIDATES {
                         known.push((origin, address));
                     }
                 }
             }
             () = announcer.run() => {}
-            _ = tick.tick() => shared.changed.notify_waiters(),
+            _ = tick.tick() => {
+                shared.changed.notify_waiters();
+                if list.is_idle(now()) {
+                    announcer.hurry();
+                }
+            }
         }
     }
 }
 
 /// Asks one peer for as much as it has.
-async fn ask(shared: &Shared, address: SocketAddr, (_connection, half_open): (Place, Place)) -> Result<()> {
-    let late = |_| Error::new(ErrorKind::Timeout, "the peer doesn't answer");
-    let connected = time::timeout(PATIENCE, TcpStream::connect(address)).await.map_err(late)?;
-    let mut stream = connected.map_err(|e| Error::network("cannot connect to the peer", e))?;
+async fn ask(
+    shared: &Shared,
+    address: SocketAddr,
+    has_failed: bool,
+    (_connection, half_open): (Place, Place),
+) -> Result<()> {
+    let mut stream = connect(address, has_failed).await?;
     let ours = shared.common.stranger(*shared.info_hash.as_bytes());
     let theirs = shake_hands(&mut stream, &ours).await?;
     if theirs.info_hash != *shared.info_hash.as_bytes() || !theirs.reserved.has(Reserved::EXTENSIONS) {

@@ -6,18 +6,19 @@ mod downloads;
 mod layout;
 mod listener;
 mod metadata;
+mod named;
 mod peer;
 mod reading;
 mod store;
 mod uploads;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dlm_api::{Error, Limiter, Peers, Result, Sharing, Transfer};
+use dlm_api::{Error, ErrorKind, Limiter, Peers, Result, Sharing, Task, Transfer};
 use tokio::sync::{Notify, mpsc};
 use tokio::{task, time};
 
@@ -34,7 +35,8 @@ pub(crate) use announcer::Announcer;
 pub(crate) use dialer::Room;
 pub(crate) use layout::Layout;
 pub(crate) use listener::{Incoming, Listener, Listeners};
-pub(crate) use metadata::fetch as fetch_metadata;
+pub(crate) use metadata::{Found, fetch as fetch_metadata};
+pub(crate) use named::Named;
 use store::Store;
 
 /// How often a swarm's timers are looked at.
@@ -49,8 +51,8 @@ const LOOKED_AT: usize = 65_536;
 /// After how many pieces others on the same thread have their turn.
 const AT_A_TIME: usize = 4096;
 
-/// How long trackers are told, at the end, that we leave. It is a courtesy, and nobody is to wait for it.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// After how long somebody who has no way to find peers is told of it: other sources may still be on their way.
+const ALONE: Duration = Duration::from_secs(3);
 
 /// How many lists of new peers may wait.
 pub(crate) const LISTS: usize = 16;
@@ -104,6 +106,7 @@ pub(super) struct Torrent {
     connections: Mutex<HashMap<PeerKey, Connection>>,
     /// The port that others can connect to.
     port: Option<u16>,
+    named: Arc<Named>,
     /// What ended it all.
     failed: Mutex<Option<Error>>,
     /// Something has happened that the driver has to look at.
@@ -148,6 +151,16 @@ impl Torrent {
         awake.iter().filter_map(|key| connections.get(key)).for_each(|connection| connection.wake.notify_one());
     }
 
+    /// What trackers are to be told. What is left is of the whole torrent, wanted or not: only who has everything is a seed.
+    fn tell(&self, announcer: &Announcer) {
+        let swarm = self.swarm();
+        let (geometry, had, stats) = (swarm.geometry(), swarm.had(), swarm.stats());
+        let last = geometry.pieces().saturating_sub(1);
+        let beyond_end = if had.has(last) { geometry.piece_len() - geometry.len_of(last) } else { 0 };
+        let here = u64::from(had.count()) * u64::from(geometry.piece_len()) - u64::from(beyond_end);
+        announcer.figures().set(stats.uploaded, stats.downloaded, geometry.total() - here);
+    }
+
     /// Everything ends with this error.
     fn fail(&self, error: Error) {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -167,13 +180,32 @@ pub(crate) struct Plan {
     pub(crate) selection: Selection,
     pub(crate) listener: Option<Arc<Listener>>,
     pub(crate) announcer: Announcer,
+    pub(crate) named: Arc<Named>,
+    /// Peers that are known already.
+    pub(crate) known: Vec<(Origin, SocketAddr)>,
+    /// Nobody at these addresses is spoken to.
+    pub(crate) bans: Vec<IpAddr>,
     /// Peers as trackers, the user and others tell of them.
     pub(crate) peers: mpsc::Receiver<(Origin, Vec<SocketAddr>)>,
+    /// Looks up the peers that are named, for as long as it lives.
+    pub(crate) lookup: Task<()>,
 }
 
 /// Fetches and shares a torrent until it is complete, and the goal for sharing it is reached.
 pub(crate) async fn drive(plan: Plan) -> Result<()> {
-    let Plan { common, transfer, info, selection, listener, mut announcer, mut peers } = plan;
+    let Plan {
+        common,
+        transfer,
+        info,
+        selection,
+        listener,
+        mut announcer,
+        named,
+        known,
+        bans,
+        mut peers,
+        lookup: _lookup,
+    } = plan;
     // From here on it isn't over before we say so. All may be here, and be known to be, as soon as we tell what there is.
     let is_to_share = common.config.seed != SeedGoal::OFF;
     let mut sharing = Some(if is_to_share { transfer.share() } else { transfer.leave() });
@@ -195,6 +227,10 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
             .with_filter(common.config.filter.clone());
         let mut swarm = Swarm::new(now(), config, geometry, had, fastrand::Rng::new());
         swarm.set_priorities(as_unwanted(unwanted));
+        bans.into_iter().for_each(|address| swarm.addresses().ban(address));
+        for (origin, address) in known {
+            swarm.addresses().add(address, origin);
+        }
         Arc::new(Torrent {
             swarm: Mutex::new(swarm),
             store: Store::new(transfer.clone(), layout, geometry),
@@ -202,10 +238,12 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
             port: listener.as_ref().map(|listener| listener.port()),
             failed: Mutex::default(),
             nudge: Notify::new(),
+            named,
             common: common.clone(),
             info,
         })
     };
+    torrent.tell(&announcer);
     let (incoming_sender, mut incoming) = mpsc::channel(LISTS);
     let _registered = listener.as_ref().map(|listener| listener.register(torrent.info.info_hash(), incoming_sender));
     let accepting = async {
@@ -222,6 +260,7 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
     reading.follow(&torrent, transfer.window());
     let (mut looked, mut look_from) = (now(), 0);
     let mut complete_since: Option<Instant> = None;
+    let (started, mut is_alone_told) = (now(), false);
     loop {
         if let Some(error) = torrent.failure() {
             return Err(error);
@@ -232,7 +271,11 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
         }
         if complete_since.is_none() && transfer.is_complete() {
             complete_since = Some(now());
-            if began_complete == Some(false) && transfer.left() == Some(0) {
+            // What other sources have brought at last.
+            look_elsewhere(&torrent, 0, usize::MAX).await;
+            torrent.tell(&announcer);
+            // Who has all that he wants but not everything is no seed.
+            if began_complete == Some(false) && torrent.swarm().had().is_full() {
                 announcer.completed();
             }
         }
@@ -266,6 +309,9 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
                     }
                     swarm.set_download_limit(transfer.rate_limit());
                     swarm.tick(now(), &mut &torrent.store);
+                    if complete_since.is_none() && swarm.addresses().is_idle(now()) {
+                        announcer.hurry();
+                    }
                     swarm.stats()
                 };
                 // Not at each change: with a fast peer there are thousands a second, and nearly all of them are our own.
@@ -280,7 +326,13 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
                         torrent.swarm().set_priorities(as_unwanted(unwanted));
                     }
                 }
-                announcer.figures().set(stats.uploaded, stats.downloaded, transfer.left());
+                let is_stuck = complete_since.is_none() && !is_checking && stats.peers == 0 && transfer.live_sources() <= 1;
+                let is_alone = is_stuck && torrent.named.is_empty() && !announcer.has_trackers();
+                if is_alone && !is_alone_told && now().saturating_duration_since(started) >= ALONE {
+                    is_alone_told = true;
+                    alone(&transfer, torrent.port)?;
+                }
+                torrent.tell(&announcer);
                 let copies = stats.copies.whole.saturating_mul(1000) + (stats.copies.fraction * 1000.0) as u32;
                 let peers = Peers::new(stats.peers as u32, stats.seeds as u32, copies);
                 transfer.set_peers(match announcer.swarm_size() {
@@ -291,9 +343,23 @@ pub(crate) async fn drive(plan: Plan) -> Result<()> {
         }
     }
     drop(dialer);
-    // It may fail, and nobody would care.
-    let _ = time::timeout(FAREWELL, announcer.stop()).await;
+    torrent.tell(&announcer);
+    announcer.stop().await;
     drop::<Option<Sharing>>(sharing.take());
+    Ok(())
+}
+
+/// There is no tracker, nobody is named, and there is no other source.
+fn alone(transfer: &Transfer, port: Option<u16>) -> Result<()> {
+    let Some(port) = port else {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "there is no tracker, no peer is named, and nobody can connect to us",
+        ));
+    };
+    transfer.warn(format!(
+        "there is no tracker, and no peer is named: only who connects to us, at port {port}, can have it"
+    ));
     Ok(())
 }
 
@@ -303,7 +369,7 @@ fn as_unwanted(pieces: Vec<u32>) -> impl Iterator<Item = (u32, Priority)> {
 
 /// How the torrent is cut, which of its pieces are here, and which of them nobody wants.
 async fn pieces(info: &Info, layout: &Layout, transfer: &Transfer) -> Result<(Geometry, Bitfield, Vec<u32>)> {
-    let cut = |e| Error::new(dlm_api::ErrorKind::InvalidInput, "the torrent can't be cut into pieces").with_source(e);
+    let cut = |e| Error::new(ErrorKind::InvalidInput, "the torrent can't be cut into pieces").with_source(e);
     let geometry = Geometry::new(info.len(), info.piece_len()).map_err(cut)?;
     let (mut had, mut unwanted) = (Bitfield::new(geometry.pieces()), Vec::new());
     for piece in 0..geometry.pieces() {

@@ -28,8 +28,12 @@ const SERVED: Duration = Duration::from_secs(60);
 /// The longest that it is left alone.
 const MAX_BACK_OFF: Duration = Duration::from_secs(3600);
 
-/// After so many failures in a row a peer is forgotten. Who tells of it again brings it back.
+/// After so many failures in a row a peer is forgotten. Who tells of it again brings it back. Nobody would tell of one that the
+/// user names: it stays.
 const MAX_FAILURES: u8 = 6;
+
+/// The longest that one is left alone that the user names and that fails: he may be about to start it.
+const MAX_BACK_OFF_OF_USER: Duration = Duration::from_secs(5 * 60);
 
 /// Who told us of a peer.
 #[non_exhaustive]
@@ -143,7 +147,10 @@ impl PeerList {
         if !is_possible(address) || self.bans.has(address.ip()) || self.ours.contains(&address) {
             return Added::Refused;
         }
-        if self.candidates.contains_key(&address) {
+        if let Some(known) = self.candidates.get_mut(&address) {
+            if origin == Origin::User {
+                known.origin = origin;
+            }
             return Added::Known;
         }
         if self.candidates.len() >= MAX_CANDIDATES && !self.make_room(origin) {
@@ -174,10 +181,21 @@ impl PeerList {
         Some(*address)
     }
 
+    /// Whether the last that is known of this peer is that it failed.
+    pub fn has_failed(&self, address: SocketAddr) -> bool {
+        self.candidates.get(&address).is_some_and(|peer| peer.failures > 0)
+    }
+
     /// When somebody who is left alone may be tried again.
     pub fn next_due(&self) -> Option<Instant> {
         let idle = self.candidates.values().filter(|peer| peer.state == State::Idle);
         idle.filter_map(|peer| peer.not_before).min()
+    }
+
+    /// Whether nobody is connected or being connected to, and nobody is known who could be.
+    pub fn is_idle(&self, now: Instant) -> bool {
+        let is_due = |peer: &Candidate| peer.not_before.is_none_or(|at| at <= now);
+        self.connections + self.half_open == 0 && !self.candidates.values().any(is_due)
     }
 
     /// A connection has had its handshakes. An incoming one comes from a port that nobody can connect to, so that its
@@ -220,12 +238,14 @@ impl PeerList {
             }
             Ended::Useless => MAX_BACK_OFF,
             Ended::Failed => {
-                peer.failures += 1;
-                (FAILED * 4u32.pow(u32::from(peer.failures - 1))).min(MAX_BACK_OFF)
+                peer.failures = (peer.failures + 1).min(MAX_FAILURES);
+                let longest = if peer.origin == Origin::User { MAX_BACK_OFF_OF_USER } else { MAX_BACK_OFF };
+                (FAILED * 4u32.pow(u32::from(peer.failures - 1))).min(longest)
             }
         };
         peer.not_before = Some(now + wait);
-        if peer.failures >= MAX_FAILURES || self.bans.has(address.ip()) {
+        let is_forgotten = peer.failures >= MAX_FAILURES && peer.origin != Origin::User;
+        if is_forgotten || self.bans.has(address.ip()) {
             self.candidates.remove(&address);
         }
     }
@@ -266,7 +286,7 @@ impl PeerList {
     fn make_room(&mut self, origin: Origin) -> bool {
         let is_worse = |peer: &Candidate| {
             let replaceable = peer.origin == Origin::Exchange && origin != Origin::Exchange;
-            peer.state == State::Idle && (peer.failures > 0 || replaceable)
+            peer.state == State::Idle && peer.origin != Origin::User && (peer.failures > 0 || replaceable)
         };
         let worse = self.candidates.iter().filter(|(_, peer)| is_worse(peer));
         let worst = worse.max_by_key(|(_, peer)| (peer.failures, !peer.rank)).map(|(address, _)| *address);

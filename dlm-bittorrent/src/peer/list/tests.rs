@@ -28,6 +28,20 @@ fn limits_of_the_torrent_and_of_the_caller_hold() {
 }
 
 #[test]
+fn it_is_idle_where_more_peers_are_needed() {
+    let (mut list, now) = (list(), Instant::now());
+    assert!(list.is_idle(now));
+    list.add(peer(1), Origin::Tracker);
+    assert!(!list.is_idle(now), "somebody can be connected to");
+    list.next(now, ROOM);
+    assert!(!list.is_idle(now), "somebody is being connected to");
+    list.connected(peer(1), true);
+    assert!(!list.is_idle(now), "somebody is connected");
+    list.ended(now, peer(1), true, Ended::Failed);
+    assert!(list.is_idle(now) && !list.is_idle(now + FAILED));
+}
+
+#[test]
 fn who_fails_is_left_alone_for_longer_and_longer_and_then_forgotten() {
     // It doesn't answer, or hangs up after its handshake.
     for answers in [false, true] {
@@ -49,12 +63,38 @@ fn who_fails_is_left_alone_for_longer_and_longer_and_then_forgotten() {
     }
 }
 
+/// Nobody else tells of it, and the user may start it later.
+#[test]
+fn whom_the_user_names_is_never_forgotten() {
+    for is_known_before in [false, true] {
+        let (mut list, mut now) = (list(), Instant::now());
+        if is_known_before {
+            list.add(peer(1), Origin::Tracker);
+        }
+        list.add(peer(1), Origin::User);
+        for _ in 0..300 {
+            assert_eq!(list.next(now, ROOM), Some(peer(1)));
+            list.ended(now, peer(1), true, Ended::Failed);
+            now = list.next_due().unwrap();
+        }
+        list.next(now, ROOM);
+        list.ended(now, peer(1), true, Ended::Failed);
+        assert_eq!(list.next_due(), Some(now + MAX_BACK_OFF_OF_USER));
+        // Nor does it make room for others.
+        (2..MAX_CANDIDATES as u32 + 10).for_each(|n| _ = list.add(peer(n), Origin::Tracker));
+        assert_eq!(list.add(peer(1), Origin::Tracker), Added::Known);
+    }
+}
+
 #[test]
 fn who_has_served_us_begins_anew() {
     let (mut list, now) = (list(), Instant::now());
     list.add(peer(1), Origin::Tracker);
     let later = now + MAX_BACK_OFF;
+    let mut has_failed = false;
     for how in [Ended::Failed, Ended::Failed, Ended::Served, Ended::Failed] {
+        assert_eq!(list.has_failed(peer(1)), has_failed);
+        has_failed = how == Ended::Failed;
         assert_eq!(list.next(later, ROOM), Some(peer(1)));
         list.connected(peer(1), true);
         list.ended(now, peer(1), true, how);

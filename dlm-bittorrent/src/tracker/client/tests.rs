@@ -79,6 +79,31 @@ async fn a_packed_answer_is_read_and_a_bomb_is_not() {
     assert!(nginx.requests().iter().all(|request| request.accept_encoding == "identity"));
 }
 
+/// Errors go to logs and to the user's screen.
+#[tokio::test]
+async fn no_error_has_a_key_of_the_user_in_it() {
+    let circle = Location::new("/SECRET/").directive("return 302 http://127.0.0.1:1/SECRET/announce");
+    let nginx = nginx([circle], &[("announce", b"nonsense")]);
+    for url in [
+        "http://127.0.0.1:1/SECRET/announce".to_owned(),
+        "http://name.invalid/SECRET/announce".to_owned(),
+        nginx.url("SECRET/announce"),
+        nginx.url("SECRET2/announce"),
+        nginx.url("announce?SECRET"),
+        "udp://127.0.0.1:1/SECRET".to_owned(),
+    ] {
+        let url = TrackerUrl::parse(&url).unwrap();
+        let errors = [
+            client().announce(&url, question(1000, 0)).await.unwrap_err(),
+            client().scrape(&url, &[HASH.into()]).await.unwrap_err(),
+        ];
+        for error in errors {
+            let text = format!("{url} {error} {error:?} {}", error.chain());
+            assert!(!text.contains("SECRET"), "{text}");
+        }
+    }
+}
+
 /// Whoever sends us from one place to another can't send us to a place that he can't reach himself.
 #[tokio::test]
 async fn a_redirect_leads_only_where_a_tracker_can_be() {
