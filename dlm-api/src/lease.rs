@@ -1,7 +1,6 @@
 //! [`Lease`]: a source's exclusive right to write some spans.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -11,8 +10,8 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::event::Event;
 use crate::fact::Piece;
-use crate::ledger::{Grant, Ledger, PieceId};
-use crate::pipeline::{READ_BACK, now};
+use crate::ledger::{Grant, PieceId};
+use crate::pipeline::{READ_BACK, is_all_in_pieces, now};
 use crate::span::{EntryId, LeaseId, OPEN_END, Span};
 use crate::transfer::{Transfer, too_large};
 
@@ -114,7 +113,7 @@ impl Lease {
         }
         // Where a digest says what is right, an overlap says nothing more: the bytes of either may be the wrong ones.
         if let Some(other) = shared.seams.check(entry, offset, &data)
-            && !shared.ledger(|ledger| is_all_in_pieces(ledger, entry, offset..end))
+            && !shared.ledger(|ledger| is_all_in_pieces(ledger, &Span::new(entry, offset..end)))
         {
             return Err(shared.disagreement(self.transfer.source(), other, &Span::new(entry, offset..end)));
         }
@@ -313,16 +312,6 @@ impl Lease {
         shared.notify();
         Ok(())
     }
-}
-
-/// Whether each byte of the range has a piece, and thereby a digest.
-fn is_all_in_pieces(ledger: &Ledger, entry: EntryId, range: Range<u64>) -> bool {
-    let mut at = range.start;
-    while at < range.end {
-        let Some(piece) = ledger.piece_range_at(entry, at) else { return false };
-        at = piece.end;
-    }
-    true
 }
 
 impl Drop for Lease {

@@ -121,3 +121,44 @@ async fn what_is_only_shared_is_not_changed() {
     assert_eq!(root.path().join("d/a").metadata().unwrap().len(), PIECE + 19);
     assert_eq!(names(&root.path().join("d")), ["a", "b"]);
 }
+
+/// The name is the server's to tell, and the connection always breaks.
+#[tokio::test]
+async fn a_right_file_is_not_emptied_where_its_name_is_learned_late() {
+    let root = tempfile::tempdir().unwrap();
+    let bytes = content(3, 300_000);
+    put(root.path(), "f", &bytes);
+    let breaks = script(&bytes);
+    breaks.always(Act::BreakAfter(100));
+    let report = at(Place::One(breaks)).retries(0).checksum(sha256(&bytes)).to_dir(root.path()).await.unwrap();
+    assert_eq!(report.transferred, 0, "{report:?}");
+    assert_eq!(std::fs::read(root.path().join("f")).unwrap(), bytes);
+    assert_eq!(names(root.path()), ["f"]);
+}
+
+/// Nobody answers when the name is asked for.
+#[tokio::test]
+async fn a_right_file_stays_where_nobody_tells_its_name() {
+    let root = tempfile::tempdir().unwrap();
+    let bytes = content(3, 300_000);
+    put(root.path(), "f", &bytes);
+    let refuses = script(&bytes);
+    refuses.act([Act::Refuse(ErrorKind::Network)]).always(Act::BreakAfter(100));
+    let failed = at(Place::One(refuses)).retries(0).checksum(sha256(&bytes)).to_dir(root.path()).await;
+    failed.unwrap_err();
+    let there: Vec<_> = names(root.path()).iter().map(|name| std::fs::read(root.path().join(name)).unwrap()).collect();
+    assert!(there.contains(&bytes.to_vec()), "{:?}", names(root.path()));
+}
+
+#[tokio::test]
+async fn what_a_checksum_proves_is_not_fetched_into_a_folder_either() {
+    let bytes = content(3, 300_000);
+    for (there, transferred) in [(bytes.to_vec(), 0), (bytes[..100_000].to_vec(), 200_000)] {
+        let root = tempfile::tempdir().unwrap();
+        put(root.path(), "f", &there);
+        let report = one(&bytes).checksum(sha256(&bytes)).to_dir(root.path()).await.unwrap();
+        assert_eq!(report.transferred - report.wasted, transferred, "{report:?}");
+        assert_eq!(std::fs::read(root.path().join("f")).unwrap(), bytes);
+        assert_eq!(names(root.path()), ["f"]);
+    }
+}

@@ -20,6 +20,11 @@ impl Ledger {
         self.keeps
     }
 
+    /// Whether the caller has said what the pieces of the only entry hash to.
+    pub fn has_template(&self) -> bool {
+        !self.template.is_empty()
+    }
+
     /// Some of the entries that have to be looked at, at most `most`.
     pub fn unseen(&self, most: usize) -> Vec<EntryId> {
         self.unseen.iter().take(most).copied().collect()
