@@ -44,6 +44,8 @@ pub struct Lease {
     /// Pieces whose first bytes are hashed.
     running: HashMap<PieceId, Running>,
     prepared: Option<EntryId>,
+    /// What is written to has the final name, and may lose it by that.
+    is_in_place: bool,
     /// Bytes that were wanted, of all that were handed over.
     admitted: u64,
 }
@@ -71,6 +73,7 @@ impl Lease {
             buffer: Buffer::default(),
             running: HashMap::new(),
             prepared: None,
+            is_in_place: false,
             admitted: 0,
         }
     }
@@ -118,7 +121,8 @@ impl Lease {
             return Err(shared.disagreement(self.transfer.source(), other, &Span::new(entry, offset..end)));
         }
         if self.prepared != Some(entry) {
-            if shared.prepare_to_write(entry).await?.prepared.skip {
+            let prepared = shared.prepare_to_write(entry).await?.prepared;
+            if prepared.skip {
                 let others = shared.ledger(|ledger| ledger.skip_one_of_many(entry));
                 shared.notify();
                 if others {
@@ -127,6 +131,7 @@ impl Lease {
                 return Err(Error::new(ErrorKind::Cancelled, "the file is there already and is left as it is"));
             }
             self.prepared = Some(entry);
+            self.is_in_place |= prepared.taken_over;
         }
         let (mut at, mut last) = (offset, false);
         while at < end && !last {
@@ -175,6 +180,9 @@ impl Lease {
     async fn store(&mut self, entry: EntryId, offset: u64, data: Vec<Bytes>) -> Result<()> {
         let shared = self.transfer.shared.clone();
         let landed = shared.put(self.id, entry, offset, data.clone()).await?;
+        if self.is_in_place {
+            self.is_in_place = shared.is_still_in_place(entry).await?;
+        }
         // Not before they are in the sink: bytes that never got there must not make a piece right.
         self.hash(entry, offset, &data);
         let len: usize = data.iter().map(Bytes::len).sum();

@@ -176,6 +176,9 @@ async fn a_finished_file_that_is_wrong_is_taken_back_and_mended() {
     handle.stop();
     handle.wait().await.unwrap_err();
     drop(handle);
+    // If the next run is killed just after the file got its name again, a third one knows it by that.
+    let between = store(root.path()).load().await.unwrap().record.unwrap();
+    assert!(!between.entries[0].in_place, "it is a part file by now");
     let report = at(swarm(&[("d/a", a.clone()), ("d/b", b.clone())], 1)).to_dir(root.path()).await.unwrap();
     assert_eq!(std::fs::read(root.path().join("d/a")).unwrap(), a);
     assert_eq!(std::fs::read(root.path().join("d/b")).unwrap(), b);

@@ -350,6 +350,19 @@ impl Shared {
         Ok(ready)
     }
 
+    /// Whether what was written to still has the final name under which it was taken over: a record must not say so any longer
+    /// than it is so.
+    pub(crate) async fn is_still_in_place(&self, id: EntryId) -> Result<bool> {
+        let mut all = self.prepared.lock().await;
+        let (Some(ready), Some(entry)) = (all.get_mut(&id), self.ledger(|ledger| ledger.entry(id))) else {
+            return Ok(false);
+        };
+        if ready.prepared.taken_over {
+            ready.prepared.taken_over = self.sink.prepare(&entry).await?.taken_over;
+        }
+        Ok(ready.prepared.taken_over)
+    }
+
     async fn prepare_locked(
         &self,
         all: &mut HashMap<EntryId, Ready>,
