@@ -5,18 +5,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use dlm_api::testkit::{Act, Peer, Script, Swarm, content};
+use dlm_api::testkit::{Act, Script, Swarm, content};
 use dlm_api::{
     Algorithm, Client, Container, Digest, Download, Error, ErrorKind, Handle, Locator, OnExists, Protocol, Ranged,
-    Registry, Resolved, Result, State, Verification,
+    Registry, Resolved, Result, Verification,
 };
 use futures::StreamExt;
 
 const MIB: usize = 1 << 20;
 const PIECE: u64 = 64 << 10;
-
-/// What a peer is asked for at once.
-const BLOCK: usize = 16 << 10;
 
 /// What is at the only place there is.
 #[derive(Clone, Debug)]
@@ -164,22 +161,4 @@ async fn what_a_checksum_proves_is_not_fetched_into_a_folder_either() {
         assert_eq!(std::fs::read(root.path().join("f")).unwrap(), bytes);
         assert_eq!(names(root.path()), ["f"]);
     }
-}
-
-/// Of the piece that it shares with a missing one not all comes, and what comes of the right one it has already.
-#[tokio::test]
-async fn a_right_file_keeps_its_name_when_its_neighbour_is_given_up() {
-    let (a, b) = (content(1, BLOCK), content(2, 4 * PIECE as usize - BLOCK));
-    let root = tempfile::tempdir().unwrap();
-    put(root.path(), "d/b", &b);
-    let peer = Peer::seed().leaving_after(3);
-    let place = Place::Swarm(swarm(&[("d/a", &a), ("d/b", &b)]).with_peer(peer));
-    let handle = at(place).to_dir(root.path()).start();
-    until(&handle, || handle.progress().transferred >= 2 * BLOCK as u64).await;
-    handle.pause();
-    until(&handle, || handle.state() == State::Paused).await;
-    handle.remove();
-    handle.wait().await.unwrap_err();
-    assert_eq!(std::fs::read(root.path().join("d/b")).unwrap(), b);
-    assert_eq!(names(&root.path().join("d")), ["b"]);
 }
