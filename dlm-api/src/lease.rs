@@ -1,7 +1,6 @@
 //! [`Lease`]: a source's exclusive right to write some spans.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -11,8 +10,8 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result, Retry, Scope};
 use crate::event::Event;
 use crate::fact::Piece;
-use crate::ledger::{Grant, Ledger, PieceId};
-use crate::pipeline::{READ_BACK, now};
+use crate::ledger::{Grant, PieceId};
+use crate::pipeline::{READ_BACK, is_all_in_pieces, now};
 use crate::span::{EntryId, LeaseId, OPEN_END, Span};
 use crate::transfer::{Transfer, too_large};
 
@@ -45,6 +44,8 @@ pub struct Lease {
     /// Pieces whose first bytes are hashed.
     running: HashMap<PieceId, Running>,
     prepared: Option<EntryId>,
+    /// What is written to has the final name, and may lose it by that.
+    is_in_place: bool,
     /// Bytes that were wanted, of all that were handed over.
     admitted: u64,
 }
@@ -72,6 +73,7 @@ impl Lease {
             buffer: Buffer::default(),
             running: HashMap::new(),
             prepared: None,
+            is_in_place: false,
             admitted: 0,
         }
     }
@@ -115,12 +117,13 @@ impl Lease {
         }
         // Where a digest says what is right, an overlap says nothing more: the bytes of either may be the wrong ones.
         if let Some(other) = shared.seams.check(entry, offset, &data)
-            && !shared.ledger(|ledger| is_all_in_pieces(ledger, entry, offset..end))
+            && !shared.ledger(|ledger| is_all_in_pieces(ledger, &Span::new(entry, offset..end)))
         {
             return Err(shared.disagreement(self.transfer.source(), other, &Span::new(entry, offset..end)));
         }
         if self.prepared != Some(entry) {
-            if shared.prepare_to_write(entry).await?.prepared.skip {
+            let prepared = shared.prepare_to_write(entry).await?.prepared;
+            if prepared.skip {
                 let others = shared.ledger(|ledger| ledger.skip_one_of_many(entry));
                 shared.notify();
                 if others {
@@ -129,6 +132,7 @@ impl Lease {
                 return Err(Error::new(ErrorKind::Cancelled, "the file is there already and is left as it is"));
             }
             self.prepared = Some(entry);
+            self.is_in_place |= prepared.taken_over;
         }
         let (mut at, mut last) = (offset, false);
         while at < end && !last {
@@ -177,6 +181,9 @@ impl Lease {
     async fn store(&mut self, entry: EntryId, offset: u64, data: Vec<Bytes>) -> Result<()> {
         let shared = self.transfer.shared.clone();
         let landed = shared.put(self.id, entry, offset, data.clone()).await?;
+        if self.is_in_place {
+            self.is_in_place = shared.is_still_in_place(entry).await?;
+        }
         // Not before they are in the sink: bytes that never got there must not make a piece right.
         self.hash(entry, offset, &data);
         let len: usize = data.iter().map(Bytes::len).sum();
@@ -314,16 +321,6 @@ impl Lease {
         shared.notify();
         Ok(())
     }
-}
-
-/// Whether each byte of the range has a piece, and thereby a digest.
-fn is_all_in_pieces(ledger: &Ledger, entry: EntryId, range: Range<u64>) -> bool {
-    let mut at = range.start;
-    while at < range.end {
-        let Some(piece) = ledger.piece_range_at(entry, at) else { return false };
-        at = piece.end;
-    }
-    true
 }
 
 impl Drop for Lease {

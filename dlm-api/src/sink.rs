@@ -219,8 +219,9 @@ pub struct Prepared {
     pub skip: bool,
     /// An earlier run finished the entry: this is [`Entry::known`], under its final name.
     pub is_finished: bool,
-    /// What [`existing`](Self::existing) names is of a file that was there under its final name, and was taken over. It may be
-    /// right, all or in part, even if no checkpoint says so: what a piece's digest proves need not be fetched.
+    /// What [`existing`](Self::existing) names is of a file that was there under its final name, was taken over, and has that
+    /// name still. It may be right, all or in part, even if no checkpoint says so: what a piece's digest proves need not be
+    /// fetched. A sink that gives it another name before it changes it says so from then on: it is asked again after writes.
     pub taken_over: bool,
 }
 

@@ -176,6 +176,9 @@ async fn a_finished_file_that_is_wrong_is_taken_back_and_mended() {
     handle.stop();
     handle.wait().await.unwrap_err();
     drop(handle);
+    // If the next run is killed just after the file got its name again, a third one knows it by that.
+    let between = store(root.path()).load().await.unwrap().record.unwrap();
+    assert!(!between.entries[0].in_place, "it is a part file by now");
     let report = at(swarm(&[("d/a", a.clone()), ("d/b", b.clone())], 1)).to_dir(root.path()).await.unwrap();
     assert_eq!(std::fs::read(root.path().join("d/a")).unwrap(), a);
     assert_eq!(std::fs::read(root.path().join("d/b")).unwrap(), b);
@@ -460,4 +463,25 @@ async fn what_is_only_to_be_shared_stays_as_it_is() {
     assert_eq!(std::fs::read(root.path().join("other")).unwrap(), b);
     let nothing = at(swarm(&[("d/a", content(9, MIB))], 1)).share_only().to_sink(files).await.unwrap_err();
     assert_eq!(nothing.kind(), ErrorKind::Corrupt);
+}
+
+/// The first bytes of what an earlier run left are wrong, and it could not check them. A source whose pieces prove themselves is
+/// not measured by them.
+#[tokio::test]
+async fn who_is_proven_by_pieces_is_not_accused_by_the_front_of_what_was_there() {
+    let (a, b) = (content(1, MIB), content(2, MIB));
+    let root = tempfile::tempdir().unwrap();
+    // Of the second piece some bytes are missing, and some are wrong.
+    put(root.path(), "d/a.part", &damaged(&a, PIECE as usize + 1001));
+    let mut entry = recorded(root.path(), "d/a", "d/a.part");
+    entry.durable.clear();
+    entry.durable.push(PIECE + 1000..MIB as u64);
+    store(root.path()).save(&record(vec![entry])).await.unwrap();
+    let handle = at(swarm(&[("d/a", a.clone()), ("d/b", b.clone())], 1)).to_dir(root.path()).start();
+    let events: Vec<Event> = handle.events().collect().await;
+    let report = handle.wait().await;
+    let benched = events.iter().find(|event| matches!(event, Event::SourceBenched { .. }));
+    assert_eq!(benched, None, "{report:?}");
+    report.unwrap();
+    assert_eq!(std::fs::read(root.path().join("d/a")).unwrap(), a);
 }

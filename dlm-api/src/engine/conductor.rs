@@ -270,6 +270,11 @@ impl Conductor {
         self.runners.clear();
         self.listings.clear();
         self.mirrors.clear();
+        // Their numbers mean others from here on.
+        self.finishing.clear();
+        self.unfinished.clear();
+        self.unchecked.clear();
+        self.rechecks.clear();
         self.is_listed = false;
         self.chores = None;
         if self.began_empty {
@@ -308,6 +313,9 @@ impl Conductor {
         }
         self.set_state(State::Running);
         self.chores = Some(chores::spawn(&self.shared, &self.keeper));
+        if single && let Some(report) = self.find_by_name().await? {
+            return Ok(report);
+        }
         let mut changed = self.shared.changed.subscribe();
         let mut tick = time::interval(TICK);
         tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);

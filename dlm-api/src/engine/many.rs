@@ -82,7 +82,8 @@ impl Conductor {
 
     /// Gives entries of many that are complete and proven their final names, while others are still on their way.
     pub(super) fn finish_some(&mut self) {
-        if !self.shared.info.random_access {
+        // What is kept as it is has its name, or is to have none.
+        if !self.shared.info.random_access || self.shared.setup.keep_as_is {
             return;
         }
         let completed = self.shared.ledger(|ledger| {

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Report};
 use crate::fact::Fact;
 use crate::ledger::Voice;
+use crate::span::EntryId;
 
 impl Conductor {
     /// A download of one file: what an earlier run left of it, or a finished file that is to be left as it is.
@@ -67,5 +68,45 @@ impl Conductor {
             self.shared.send(Event::Resumed { bytes: self.resumed });
         }
         Ok(None)
+    }
+
+    /// What is there may be right, and the place has yet to say what its name is: it is asked before anything is fetched, since
+    /// what was fetched would take the place of what is there.
+    pub(super) async fn find_by_name(&mut self) -> Result<Option<Report>> {
+        let entry = EntryId::FIRST;
+        let is_to_be_asked = self.shared.setup.look_first
+            && self.shared.ledger(|l| l.path(entry).is_none() && (l.has_user_digest(entry) || l.has_template()));
+        if !is_to_be_asked || !self.ask_for_name().await? {
+            return Ok(None);
+        }
+        let ready = self.shared.prepare(entry).await?;
+        if ready.prepared.skip {
+            return self.skipped().await;
+        }
+        self.began_empty = ready.prepared.existing.is_empty();
+        self.found(entry, &ready);
+        Ok(None)
+    }
+
+    /// Whether a place has answered. Of one that doesn't its run says why.
+    async fn ask_for_name(&mut self) -> Result<bool> {
+        let places: Vec<_> = self.runners.iter().map(|r| (r.source.clone(), r.transfer.clone())).collect();
+        for (source, transfer) in places {
+            let answer = loop {
+                tokio::select! {
+                    biased;
+                    () = self.wait_for_command() => {}
+                    answer = source.resolve(&transfer) => break answer,
+                }
+                self.obey().await?;
+            };
+            match answer {
+                Ok(()) => return Ok(true),
+                // It is of another download.
+                Err(error) if self.shared.containers.is_found() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(false)
     }
 }

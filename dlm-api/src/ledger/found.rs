@@ -20,6 +20,11 @@ impl Ledger {
         self.keeps
     }
 
+    /// Whether the caller has said what the pieces of the only entry hash to.
+    pub fn has_template(&self) -> bool {
+        !self.template.is_empty()
+    }
+
     /// Some of the entries that have to be looked at, at most `most`.
     pub fn unseen(&self, most: usize) -> Vec<EntryId> {
         self.unseen.iter().take(most).copied().collect()
@@ -47,11 +52,16 @@ impl Ledger {
         let Some(by) = self.found_by else { return };
         let state = &mut self.entries[entry.index()];
         let end = state.end();
-        for range in state.found.ranges().map(|r| r.start..r.end.min(end)).collect::<Vec<_>>() {
-            if state.free.contains(&range) {
-                state.free.remove(range.clone());
-                state.seal(range, by, false);
-            }
+        let all = state.found.ranges().map(|r| r.start..r.end.min(end)).filter(|r| !r.is_empty());
+        let adopted: Vec<_> = all.filter(|range| state.free.contains(range)).collect();
+        if !adopted.is_empty() {
+            // No validator is known that it came under: a later run, which may have no digest, must not believe that one of
+            // a response is that of all.
+            state.streams.add(&[]);
+        }
+        for range in adopted {
+            state.free.remove(range.clone());
+            state.seal(range, by, false);
         }
         self.touch(entry);
     }

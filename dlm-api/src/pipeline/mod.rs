@@ -35,7 +35,7 @@ use crate::transfer::Window;
 use crate::{runs::RangeSet, sink::Stamp};
 
 pub(crate) use containers::Containers;
-pub(crate) use seam::{Seams, Witness};
+pub(crate) use seam::{Seams, Witness, is_all_in_pieces};
 pub(crate) use sequencer::Sequencer;
 pub(crate) use whole::WholeHashes;
 
@@ -332,8 +332,13 @@ impl Shared {
     #[cfg(feature = "engine")]
     pub(crate) async fn take_back(&self, id: EntryId) -> Result<()> {
         let mut all = self.prepared.lock().await;
-        all.remove(&id);
-        self.prepare_locked(&mut all, id, |entry| entry.is_wrong = true).await.map(|_| ())
+        let before = all.remove(&id);
+        let taken_back = self.prepare_locked(&mut all, id, |entry| entry.is_wrong = true).await;
+        if let (Err(_), Some(before)) = (&taken_back, before) {
+            // It is where it was, and a record has to go on saying so.
+            all.insert(id, before);
+        }
+        taken_back.map(|_| ())
     }
 
     /// The same, right before the first bytes come: what somebody else left there goes.
@@ -347,6 +352,19 @@ impl Shared {
             }
         }
         Ok(ready)
+    }
+
+    /// Whether what was written to still has the final name under which it was taken over: a record must not say so any longer
+    /// than it is so.
+    pub(crate) async fn is_still_in_place(&self, id: EntryId) -> Result<bool> {
+        let mut all = self.prepared.lock().await;
+        let (Some(ready), Some(entry)) = (all.get_mut(&id), self.ledger(|ledger| ledger.entry(id))) else {
+            return Ok(false);
+        };
+        if ready.prepared.taken_over {
+            ready.prepared.taken_over = self.sink.prepare(&entry).await?.taken_over;
+        }
+        Ok(ready.prepared.taken_over)
     }
 
     async fn prepare_locked(
@@ -378,8 +396,8 @@ impl Shared {
         let mut is_stale = first.is_some_and(|first| first.is_stale);
         let prepared = first.map_or(prepared, |first| first.prepared.clone());
         if named {
-            // A name that was learned this late is not that of a download to go on with.
-            is_stale = !prepared.existing.is_empty();
+            // A name that was learned this late is not that of a download to go on with; what is looked at may be right.
+            is_stale = !prepared.existing.is_empty() && !self.setup.look_first;
             if let Some(forget) = &self.setup.forget_record {
                 forget(prepared.path.as_ref().unwrap_or(&entry.path).clone()).await?;
             }

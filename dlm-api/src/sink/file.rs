@@ -126,7 +126,11 @@ impl Sink for FileSink {
             return part.write(&file, at, &mut data);
         }
         // Another may have to be synced and closed first, so not on this thread.
-        blocking(move || part.write(&*part.open_to_write()?, at, &mut data)).await
+        let write = move || {
+            // The rest of a piece that crosses may be right where it is: its file keeps its name.
+            if part.has_in_place(at, &data)? { Ok(()) } else { part.write(&*part.open_to_write()?, at, &mut data) }
+        };
+        blocking(write).await
     }
 
     async fn read(&self, span: &Span) -> Result<Bytes> {
@@ -300,7 +304,7 @@ impl Inner {
         for slot in slots {
             let _change = lock(&slot.change);
             let removed = match slot.place() {
-                // It was somebody's, and is no worse for it than it was to be.
+                // It was somebody's, and is no worse for it than it was to be. If nothing of it was changed, it has its name.
                 Place::Part(part) if part.is_taken_over => Ok(()),
                 Place::Part(part) => part.remove(),
                 Place::Unwanted(unwanted) => self.rests.leave(&unwanted, true),

@@ -2,7 +2,7 @@
 
 use super::super::*;
 use crate::digest::Algorithm;
-use crate::fact::Fact;
+use crate::fact::{Fact, Identity, Strength};
 use crate::scheduler::{Ask, Balanced, Want};
 use std::time::Instant;
 
@@ -112,4 +112,25 @@ fn what_is_kept_as_it_is_is_complete_once_it_is_checked() {
     ledger.rechecked(pieces[0], true);
     assert!(ledger.is_complete() && ledger.is_trusted(&Span::new(A, 0..80)));
     assert_eq!(claims(&mut ledger, source), []);
+}
+
+#[test]
+fn what_was_found_is_not_of_the_content_of_a_response() {
+    let mut ledger = Ledger::new();
+    ledger.look_first();
+    ledger.add_unnamed();
+    ledger.set_path(A, EntryPath::new("f").unwrap());
+    let source = ledger.add_source("s");
+    let past = ledger.add_past();
+    ledger.seen(A, first(50), past);
+    ledger.adopt_unproven(A);
+    let tag = Identity { scheme: "etag".into(), value: "1".into(), strength: Strength::Strong, origin: None };
+    ledger.learn(Voice::Source(source), Fact::Identity(A, tag)).unwrap();
+    ledger.learn(Voice::Source(source), Fact::Len(A, LEN)).unwrap();
+    let identities = ledger.identities(A);
+    ledger.count_stream(A, &identities);
+    assert_eq!(claims(&mut ledger, source), [Span::new(A, 50..LEN)]);
+    let recorded = ledger.common_identities(A);
+    assert!(recorded.iter().all(|i| i.strength == Strength::Weak), "a later run would believe that all came under it");
+    assert!(!ledger.is_one_content(A));
 }

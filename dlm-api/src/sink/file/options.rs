@@ -21,8 +21,8 @@ pub enum OnExists {
     Skip,
     /// It is taken over: its bytes may be the right ones ([`Prepared::taken_over`](crate::Prepared::taken_over)). What the
     /// digests of its pieces, or one of the whole that the caller gave, prove to be right is not fetched; without either all of
-    /// it is. If all are right, nothing is written, and it stays where it is. Before the first write, and before a reset, it becomes the `.part`, so
-    /// that the final name never shows what is not finished. What was taken over is not removed when the download is given
+    /// it is. If all are right, nothing is written, and it stays where it is. Before the first write that changes it, and before a reset, it
+    /// becomes the `.part`, so that the final name never shows what is not finished. What was taken over is not removed when the download is given
     /// up. If there is a `.part` as well, the download fails with [`ErrorKind::Exists`](crate::ErrorKind::Exists), since nobody
     /// can say which of the two is meant.
     Check,

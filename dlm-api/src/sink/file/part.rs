@@ -15,7 +15,7 @@ use bytes::Bytes;
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
-use super::io::{allocate, discard, look_for_space, write_at};
+use super::io::{allocate, discard, look_for_space, read_at, write_at};
 use super::ours::Ours;
 use super::{being_written, exists, replaced};
 use crate::error::{Error, ErrorKind, Result, Scope};
@@ -239,6 +239,22 @@ impl Part {
         // Also after a failure: some of it may have been written.
         self.handle.changed();
         result.map_err(|e| self.failed("cannot write", e).with("offset", offset))
+    }
+
+    /// Whether these bytes are there already, under the final name: then the file need not be changed to have them. Blocks.
+    pub(super) fn has_in_place(&self, offset: u64, data: &[Bytes]) -> Result<bool> {
+        if !self.is_in_place() {
+            return Ok(false);
+        }
+        let (file, len, mut at) = (self.file()?, self.len()?, offset);
+        for chunk in data {
+            let end = at + chunk.len() as u64;
+            if end > len || read_at(&file, at, chunk.len()).map_err(|e| self.failed("cannot read", e))? != *chunk {
+                return Ok(false);
+            }
+            at = end;
+        }
+        Ok(true)
     }
 
     /// The file as a part file, to be changed. Blocks.

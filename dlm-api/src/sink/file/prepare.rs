@@ -211,7 +211,7 @@ impl Inner {
             .with_existing(existing)
             .with_stamp(part.stamp)
             .with_path(part.path.clone())
-            .with_taken_over(part.is_taken_over))
+            .with_taken_over(part.is_in_place()))
     }
 
     fn prepare_unwanted(&self, entry: &Entry, base: u64) -> Result<(Place, Prepared)> {

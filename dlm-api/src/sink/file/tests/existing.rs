@@ -51,7 +51,7 @@ async fn what_is_wrong_loses_its_name_before_it_is_written() {
         assert_eq!(tree(dir.path()), ["f.part=hello, and more"]);
         // It is the same one still, also to a checkpoint.
         let again = sink.prepare(&entry).await.unwrap();
-        assert_eq!((again.stamp, again.taken_over), (stamp, true));
+        assert_eq!((again.stamp, again.taken_over), (stamp, false));
         let mut other = entry.clone();
         (other.id, other.path) = (SECOND, EntryPath::new("g").unwrap());
         sink.prepare(&other).await.unwrap();
@@ -93,6 +93,26 @@ async fn giving_up_takes_away_nothing_that_was_there() {
     let sink = check(dir.path());
     let prepared = sink.prepare(&entry("f").with_len(5)).await.unwrap();
     assert_eq!((prepared.existing, prepared.taken_over), (vec![Span::new(FIRST, 0..5)], false));
+}
+
+#[tokio::test]
+async fn bytes_that_are_there_already_are_no_change() {
+    let dir = there("hello");
+    let before = fs::metadata(dir.path().join("f")).unwrap();
+    let sink = check(dir.path());
+    sink.prepare(&entry("f").with_len(7)).await.unwrap();
+    sink.write(FIRST, 1, vec!["el".into(), "l".into()]).await.unwrap();
+    assert!(sink.prepare(&entry("f").with_len(7)).await.unwrap().taken_over);
+    let after = fs::metadata(dir.path().join("f")).unwrap();
+    assert_eq!((after.ctime(), after.ctime_nsec()), (before.ctime(), before.ctime_nsec()));
+    sink.abort().await.unwrap();
+    assert_eq!(tree(dir.path()), ["f=hello"]);
+
+    // What goes on beyond its end is one.
+    let sink = check(dir.path());
+    sink.prepare(&entry("f").with_len(7)).await.unwrap();
+    sink.write(FIRST, 4, data("o, ")).await.unwrap();
+    assert_eq!(tree(dir.path()), ["f.part=hello, "]);
 }
 
 #[tokio::test]
