@@ -93,7 +93,10 @@ impl Ledger {
                 // One that goes across entries is counted with the first.
                 if spans[0].entry == entry {
                     all += 1;
-                    right += u64::from(spans.iter().all(|s| self.entries[s.entry.index()].verified.contains(&s.range)));
+                    let is_right = |s: &Span| {
+                        self.is_padding(s.entry) || self.entries[s.entry.index()].verified.contains(&s.range)
+                    };
+                    right += u64::from(spans.iter().all(is_right));
                 }
             }
         }

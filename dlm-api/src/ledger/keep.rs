@@ -26,7 +26,9 @@ impl Ledger {
         }
         self.parted.remove(&id);
         self.pieces.clear_failure(id);
-        for span in spans.iter().filter(|s| !self.is_padding(s.entry)).cloned().collect::<Vec<_>>() {
+        // Padding is in no place where it would have been sealed, unless somebody wrote it.
+        let is_sealed = |s: &&Span| self.entries[s.entry.index()].sealed.contains(&s.range);
+        for span in spans.iter().filter(is_sealed).cloned().collect::<Vec<_>>() {
             let said_by = self.pieces.said_by(id);
             let entry = &mut self.entries[span.entry.index()];
             for source in entry.by.within(&span.range) {
