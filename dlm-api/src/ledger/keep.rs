@@ -137,7 +137,7 @@ impl Ledger {
     pub fn restore(&mut self, entry: EntryId, durable: &RangeSet, verified: &RangeSet, by: SourceId) {
         let identities = self.identities(entry);
         let state = &mut self.entries[entry.index()];
-        state.streams.add(&identities);
+        state.streams.add_past(&identities);
         let end = state.end();
         for range in durable.ranges().map(|r| r.start..r.end.min(end)).filter(|r| !r.is_empty()) {
             state.free.remove(range.clone());

@@ -6,7 +6,8 @@ use super::Ledger;
 use crate::fact::{Identity, Strength};
 use crate::span::{EntryId, SourceId};
 
-/// The responses that delivered bytes of an entry, an earlier run counted as one.
+/// The responses that delivered bytes of an entry. An earlier run counts as one if a strong validator says that all of its bytes
+/// belong together, and as several if not.
 #[derive(Default, Debug)]
 pub(super) struct Streams {
     count: u32,
@@ -24,6 +25,13 @@ impl Streams {
             self.common.retain(|identity| identities.contains(identity));
         }
         self.count += 1;
+    }
+
+    pub(super) fn add_past(&mut self, identities: &[Identity]) {
+        self.add(identities);
+        if self.common.is_empty() {
+            self.count += 1;
+        }
     }
 }
 
