@@ -99,7 +99,7 @@ fn compare(args: &Args) -> Result<(), String> {
     let tracker = Opentracker::start([plain.info_hash()]);
     let torrent = Torrent::builder().piece(piece).tier([tracker.http()]).make(&seeds.join("file.bin"));
     // Only an announced peer is found by who can't be told of one.
-    let seeder = Libtorrent::start_newest(json!({"torrent": torrent.path(), "save": seeds, "seed": true}));
+    let seeder = Libtorrent::start_newest(json!({"torrent": torrent.path(), "save": seeds}));
     let delay = (args.rtt > 0).then(|| Delay::start(seeder.address(), Duration::from_millis(args.rtt)));
     let peer = delay.as_ref().map_or(seeder.address(), Delay::address);
     let world = World { dir: dir.path().to_owned(), content, torrent, peer };

@@ -47,7 +47,8 @@ fn run(name: &str, out: &Path, seeds: &Path, torrent: &Torrent, content: &Conten
     let giver = match name {
         "dlm" => Giver::dlm(&seeds.join("file.bin"), torrent)?,
         _ => {
-            Giver::Libtorrent(Libtorrent::start_newest(json!({"torrent": torrent.path(), "save": seeds, "seed": true})))
+            // Not in its seed mode, in which it would hash each piece when it is first asked for it: both have looked before.
+            Giver::Libtorrent(Libtorrent::start_newest(json!({"torrent": torrent.path(), "save": seeds})))
         }
     };
     let leecher = Libtorrent::start_newest(json!({"torrent": torrent.path(), "save": out}));
